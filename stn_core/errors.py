@@ -1,0 +1,141 @@
+"""Every error this project raises on purpose, each with a stable code and the HTTP status it travels under.
+
+    StnError                      500  internal
+    ├── InvalidInput              400  invalid-input
+    │   ├── BadBody               400  bad-body          the bytes are not a request of the protocol
+    │   ├── BadTensor             400  bad-tensor        a tensor has a wrong name, shape, datatype or content
+    │   ├── BadRecipe             400  bad-recipe
+    │   ├── BadData               400  bad-data          a data set is missing or broken
+    │   └── BadBundle             400  bad-bundle        a model on disk is missing, broken or foreign
+    ├── UnknownModel              404  unknown-model
+    ├── TooLarge                  413  too-large
+    ├── Unsupported               501  unsupported
+    ├── Overloaded                503  overloaded        try again after ``retry_after_s``
+    ├── Unavailable               503  unavailable       a stage of the service is not there
+    └── TimedOut                  504  timed-out
+
+A message says what was expected, what came, and what to do. Over HTTP an error is one RFC 9457 problem document with
+an extra ``error`` key, which v2 protocol clients read.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+PROBLEM_CONTENT_TYPE = "application/problem+json"
+PROBLEM_TYPE_PREFIX = "urn:stn:error:"
+
+
+class StnError(Exception):
+    """Base of all errors raised on purpose; ``str(error)`` is a message for the user."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    by_code: ClassVar[dict[str, type[StnError]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        StnError.by_code[cls.code] = cls
+
+    @property
+    def detail(self) -> str:
+        return str(self.args[0]) if self.args else self.code
+
+    def __str__(self) -> str:
+        return self.detail
+
+    def problem(self, instance: str | None = None) -> dict[str, Any]:
+        """The error as an RFC 9457 problem document (with the v2 protocol's ``error`` key)."""
+        document: dict[str, Any] = {
+            "type": PROBLEM_TYPE_PREFIX + self.code,
+            "title": self.code.replace("-", " ").capitalize(),
+            "status": self.status,
+            "detail": self.detail,
+            "error": self.detail,
+        }
+        if instance is not None:
+            document["instance"] = instance
+        return document
+
+
+class InvalidInput(StnError):
+    status = 400
+    code = "invalid-input"
+
+
+class BadBody(InvalidInput):
+    code = "bad-body"
+
+
+class BadTensor(InvalidInput):
+    code = "bad-tensor"
+
+
+class BadRecipe(InvalidInput):
+    code = "bad-recipe"
+
+
+class BadData(InvalidInput):
+    code = "bad-data"
+
+
+class BadBundle(InvalidInput):
+    code = "bad-bundle"
+
+
+class UnknownModel(StnError):
+    status = 404
+    code = "unknown-model"
+
+
+class TooLarge(StnError):
+    status = 413
+    code = "too-large"
+
+
+class Unsupported(StnError):
+    status = 501
+    code = "unsupported"
+
+
+class Overloaded(StnError):
+    """The service is full; ``retry_after_s`` says when to try again."""
+
+    status = 503
+    code = "overloaded"
+
+    def __init__(self, detail: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(detail, retry_after_s)  # all arguments, so that the error survives pickling between processes
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(StnError):
+    status = 503
+    code = "unavailable"
+
+
+class TimedOut(StnError):
+    status = 504
+    code = "timed-out"
+
+
+def error_from_problem(document: object, status: int) -> StnError:
+    """The typed error of a problem document received over HTTP.
+
+    Bodies that are not ours (a proxy's plain text, another server's JSON) give the error whose status fits best.
+    """
+    fields = document if isinstance(document, dict) else {}
+    detail = str(fields.get("detail") or fields.get("error") or document or f"HTTP status {status}")
+    code = str(fields.get("type", "")).removeprefix(PROBLEM_TYPE_PREFIX)
+    cls = StnError.by_code.get(code) or _BY_STATUS.get(status) or (InvalidInput if 400 <= status < 500 else StnError)
+    return cls(detail)
+
+
+_BY_STATUS: dict[int, type[StnError]] = {
+    404: UnknownModel,
+    408: TimedOut,
+    413: TooLarge,
+    429: Overloaded,
+    501: Unsupported,
+    503: Unavailable,
+    504: TimedOut,
+}

@@ -1,0 +1,122 @@
+"""The one place that knows the coordinate convention, and the algebra of theta.
+
+Convention
+    Images are ``[B, H, W, C]``. Coordinates are normalized with half-pixel centres: pixel i of W has its centre at
+    ``(2 i + 1) / W - 1``, so that the image spans [-1, 1] from edge to edge and theta does not depend on resolution.
+    ``theta [B, 2, 3]`` maps a normalized **output** point (x, y, 1) to the normalized **input** point (x, y) it is
+    sampled from: the inverse mapping of Spatial Transformer Networks (arXiv 1506.02025), equation 1. Points are
+    (x, y); sizes are (height, width).
+
+All functions take and give NumPy arrays, in float64 unless the input says otherwise. ``pixel_coefficients`` and
+``apply_affine`` use operators alone and so serve TensorFlow tensors too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stn_core.errors import BadTensor
+
+IDENTITY: NDArray[np.float64] = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+CORNERS: NDArray[np.float64] = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+MIN_DETERMINANT = 1e-9
+
+Size = tuple[int, int]
+
+
+def identity(count: int) -> NDArray[np.float64]:
+    """``count`` identity thetas, ``[count, 2, 3]``."""
+    return np.tile(IDENTITY, (count, 1, 1))
+
+
+def compose(first: ArrayLike, then: ArrayLike) -> NDArray[Any]:
+    """The theta whose one warp equals warping by ``first`` and warping the result by ``then`` (``[B, 2, 3]``).
+
+    With inverse mappings the matrices multiply in reading order: an output point goes through ``then`` to the
+    intermediate image and through ``first`` to the input.
+    """
+    a, b = _check(first), _check(then)
+    linear = a[..., :2] @ b[..., :2]
+    shift = a[..., :2] @ b[..., 2:] + a[..., 2:]
+    return np.concatenate([linear, shift], axis=-1)
+
+
+def invert(theta: ArrayLike) -> NDArray[Any]:
+    """The theta that undoes ``theta`` (``[B, 2, 3]``); BadTensor if one of them is singular."""
+    theta = _check(theta)
+    determinant = np.linalg.det(theta[..., :2])
+    singular = np.flatnonzero(~(np.abs(np.atleast_1d(determinant)) > MIN_DETERMINANT))
+    if singular.size:
+        raise BadTensor(
+            f"theta: expected invertible transforms, but number {singular[0]} has the determinant "
+            f"{np.atleast_1d(determinant)[singular[0]]:.3g}"
+        )
+    linear = np.linalg.inv(theta[..., :2])
+    return np.concatenate([linear, -linear @ theta[..., 2:]], axis=-1)
+
+
+def map_points(theta: ArrayLike, points: ArrayLike) -> NDArray[Any]:
+    """Normalized output points ``[B, K, 2]`` (or ``[K, 2]``) mapped to normalized input points ``[B, K, 2]``."""
+    theta = _check(theta)
+    return np.asarray(points) @ np.swapaxes(theta[..., :2], -1, -2) + theta[..., None, :, 2]
+
+
+def apply_affine(theta: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """``theta [B, 2, 3]`` applied to points given as ``x`` and ``y`` (``[B, K]`` or ``[K]``), for arrays or tensors."""
+    t = theta[:, :, :, None]
+    return (
+        t[:, 0, 0] * x + t[:, 0, 1] * y + t[:, 0, 2],
+        t[:, 1, 0] * x + t[:, 1, 1] * y + t[:, 1, 2],
+    )
+
+
+def to_pixels(points: ArrayLike, size: Size) -> NDArray[Any]:
+    """Normalized points (x, y) as pixel indices: the centre of the first pixel is (0, 0)."""
+    height, width = size
+    return (np.asarray(points) + 1.0) * np.array([width, height]) / 2.0 - 0.5
+
+
+def from_pixels(points: ArrayLike, size: Size) -> NDArray[Any]:
+    """Pixel indices (x, y) as normalized points; the inverse of ``to_pixels``."""
+    height, width = size
+    return (2.0 * np.asarray(points) + 1.0) / np.array([width, height]) - 1.0
+
+
+def pixel_coefficients(theta: Any, input_size: Size, output_size: Size) -> tuple[tuple[Any, Any, Any], ...]:
+    """``((a, b, c), (d, e, f))``: output pixel (column j, row i) is sampled at input pixel (a j + b i + c, d j + e i + f).
+
+    The terms are arranged so that the identity theta at equal sizes gives exactly ((1, 0, 0), (0, 1, 0)) in floating
+    point: sampling by it then returns the input bit for bit. Takes arrays or tensors; sizes may be tensors of theta's
+    dtype as well as numbers.
+    """
+    (in_height, in_width), (out_height, out_width) = input_size, output_size
+
+    def row(index: int, in_side: Any) -> tuple[Any, Any, Any]:
+        per_column, per_row = in_side / out_width, in_side / out_height
+        t_x, t_y, t_1 = theta[..., index, 0], theta[..., index, 1], theta[..., index, 2]
+        constant = (t_x * (per_column - in_side) + t_y * (per_row - in_side) + (t_1 * in_side + in_side) - 1.0) * 0.5
+        return t_x * per_column, t_y * per_row, constant
+
+    return row(0, in_width), row(1, in_height)
+
+
+def corner_errors_px(theta_true: ArrayLike, theta_predicted: ArrayLike, size: Size) -> NDArray[Any]:
+    """How far from straight each image is left, ``[B]``: the mean distance in px of its four corners from their place.
+
+    ``theta_true`` made the distorted image (``distorted(u) = original(theta_true u)``), ``theta_predicted`` rectified
+    it, and their product would be the identity if the prediction were exact. ``size`` is that of the original.
+    """
+    residual = compose(theta_true, theta_predicted)
+    height, width = size
+    offset = (map_points(residual, CORNERS) - CORNERS) * np.array([width, height]) / 2.0
+    return np.hypot(offset[..., 0], offset[..., 1]).mean(axis=-1)
+
+
+def _check(theta: ArrayLike) -> NDArray[Any]:
+    theta = np.asarray(theta)
+    if theta.shape[-2:] != (2, 3):
+        raise BadTensor(f"theta: expected the shape [B, 2, 3], got {list(theta.shape)}")
+    return theta
