@@ -34,7 +34,8 @@ class StnError(Exception):
     by_code: ClassVar[dict[str, type[StnError]]] = {}
 
     def __init_subclass__(cls) -> None:
-        StnError.by_code[cls.code] = cls
+        if "code" in cls.__dict__:  # a subclass without a code of its own does not take its parent's place
+            StnError.by_code[cls.code] = cls
 
     @property
     def detail(self) -> str:
@@ -136,6 +137,7 @@ _BY_STATUS: dict[int, type[StnError]] = {
     413: TooLarge,
     429: Overloaded,
     501: Unsupported,
+    502: Unavailable,
     503: Unavailable,
     504: TimedOut,
 }

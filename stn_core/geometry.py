@@ -47,12 +47,13 @@ def compose(first: ArrayLike, then: ArrayLike) -> NDArray[Any]:
 def invert(theta: ArrayLike) -> NDArray[Any]:
     """The theta that undoes ``theta`` (``[B, 2, 3]``); BadTensor if one of them is singular."""
     theta = _check(theta)
-    determinant = np.linalg.det(theta[..., :2])
-    singular = np.flatnonzero(~(np.abs(np.atleast_1d(determinant)) > MIN_DETERMINANT))
+    with np.errstate(invalid="ignore"):  # NaN and infinity are refused below
+        determinant = np.atleast_1d(np.linalg.det(theta[..., :2])).reshape(-1)
+    singular = np.flatnonzero(~(np.abs(determinant) > MIN_DETERMINANT) | ~np.isfinite(determinant))
     if singular.size:
         raise BadTensor(
             f"theta: expected invertible transforms, but number {singular[0]} has the determinant "
-            f"{np.atleast_1d(determinant)[singular[0]]:.3g}"
+            f"{determinant[singular[0]]:.3g}"
         )
     linear = np.linalg.inv(theta[..., :2])
     return np.concatenate([linear, -linear @ theta[..., 2:]], axis=-1)
@@ -61,7 +62,8 @@ def invert(theta: ArrayLike) -> NDArray[Any]:
 def map_points(theta: ArrayLike, points: ArrayLike) -> NDArray[Any]:
     """Normalized output points ``[B, K, 2]`` (or ``[K, 2]``) mapped to normalized input points ``[B, K, 2]``."""
     theta = _check(theta)
-    return np.asarray(points) @ np.swapaxes(theta[..., :2], -1, -2) + theta[..., None, :, 2]
+    mapped: NDArray[Any] = np.asarray(points) @ np.swapaxes(theta[..., :2], -1, -2) + theta[..., None, :, 2]
+    return mapped
 
 
 def apply_affine(theta: Any, x: Any, y: Any) -> tuple[Any, Any]:
@@ -76,17 +78,19 @@ def apply_affine(theta: Any, x: Any, y: Any) -> tuple[Any, Any]:
 def to_pixels(points: ArrayLike, size: Size) -> NDArray[Any]:
     """Normalized points (x, y) as pixel indices: the centre of the first pixel is (0, 0)."""
     height, width = size
-    return (np.asarray(points) + 1.0) * np.array([width, height]) / 2.0 - 0.5
+    pixels: NDArray[Any] = (np.asarray(points) + 1.0) * np.array([width, height]) / 2.0 - 0.5
+    return pixels
 
 
 def from_pixels(points: ArrayLike, size: Size) -> NDArray[Any]:
     """Pixel indices (x, y) as normalized points; the inverse of ``to_pixels``."""
     height, width = size
-    return (2.0 * np.asarray(points) + 1.0) / np.array([width, height]) - 1.0
+    points = (2.0 * np.asarray(points) + 1.0) / np.array([width, height]) - 1.0
+    return np.asarray(points)
 
 
 def pixel_coefficients(theta: Any, input_size: Size, output_size: Size) -> tuple[tuple[Any, Any, Any], ...]:
-    """``((a, b, c), (d, e, f))``: output pixel (column j, row i) is sampled at input pixel (a j + b i + c, d j + e i + f).
+    """``((a, b, c), (d, e, f))``: output pixel (column j, row i) comes from input pixel (a j + b i + c, d j + e i + f).
 
     The terms are arranged so that the identity theta at equal sizes gives exactly ((1, 0, 0), (0, 1, 0)) in floating
     point: sampling by it then returns the input bit for bit. Takes arrays or tensors; sizes may be tensors of theta's
@@ -112,11 +116,15 @@ def corner_errors_px(theta_true: ArrayLike, theta_predicted: ArrayLike, size: Si
     residual = compose(theta_true, theta_predicted)
     height, width = size
     offset = (map_points(residual, CORNERS) - CORNERS) * np.array([width, height]) / 2.0
-    return np.hypot(offset[..., 0], offset[..., 1]).mean(axis=-1)
+    distances: NDArray[Any] = np.hypot(offset[..., 0], offset[..., 1])
+    return np.asarray(distances.mean(axis=-1))
 
 
 def _check(theta: ArrayLike) -> NDArray[Any]:
-    theta = np.asarray(theta)
-    if theta.shape[-2:] != (2, 3):
-        raise BadTensor(f"theta: expected the shape [B, 2, 3], got {list(theta.shape)}")
+    try:
+        theta = np.asarray(theta)
+    except ValueError:
+        raise BadTensor("theta: expected numbers of the shape [B, 2, 3], got lists of unequal lengths") from None
+    if theta.shape[-2:] != (2, 3) or theta.dtype.kind not in "fiu":
+        raise BadTensor(f"theta: expected numbers of the shape [B, 2, 3], got {theta.dtype} {list(theta.shape)}")
     return theta

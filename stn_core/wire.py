@@ -11,15 +11,21 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from reprlib import repr as brief  # a message quotes what came, but never megabytes of it
 from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from stn_core.errors import BadBody, BadTensor
 
+Array = NDArray[Any]
+
 HEADER_LENGTH = "inference-header-content-length"
 MAX_RANK = 8
+MAX_NAME = 256
+MAX_ELEMENTS = 2**48
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
@@ -49,7 +55,7 @@ class RequestedOutput:
 class InferRequest:
     """A decoded request: ``inputs`` by name; ``outputs`` is None when the client asked for all of them."""
 
-    inputs: dict[str, np.ndarray]
+    inputs: dict[str, Array]
     outputs: tuple[RequestedOutput, ...] | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     id: str | None = None
@@ -63,7 +69,7 @@ class InferRequest:
 class InferResponse:
     """A decoded answer: ``outputs`` by name, read-only views of the received bytes where they came as binary."""
 
-    outputs: dict[str, np.ndarray]
+    outputs: dict[str, Array]
     model_name: str
     model_version: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -88,7 +94,7 @@ class Message:
         return {"content-type": "application/octet-stream", HEADER_LENGTH: str(self.header_length)}
 
 
-def datatype_of(array: np.ndarray) -> str:
+def datatype_of(array: Array) -> str:
     """The protocol's name of an array's datatype; BadTensor if it has none."""
     name = _DATATYPES.get(array.dtype.newbyteorder("<"))
     if name is None:
@@ -97,7 +103,7 @@ def datatype_of(array: np.ndarray) -> str:
 
 
 def encode_request(
-    inputs: Mapping[str, np.ndarray],
+    inputs: Mapping[str, Array],
     outputs: Sequence[str] | None = None,
     parameters: Mapping[str, Any] | None = None,
     id: str | None = None,
@@ -112,7 +118,7 @@ def encode_request(
 
 
 def encode_response(
-    outputs: Mapping[str, np.ndarray], model_name: str, model_version: str, request: InferRequest
+    outputs: Mapping[str, Array], model_name: str, model_version: str, request: InferRequest
 ) -> Message:
     """The answer to ``request``: the outputs it asked for, in its order, each as binary or JSON as it asked."""
     if request.outputs is None:
@@ -139,6 +145,8 @@ def decode_request(body: bytes | memoryview, header_length: int | None) -> Infer
     if header.get("outputs"):
         default = bool(parameters.get("binary_data_output", False))
         outputs = tuple(_requested_output(item, default) for item in _items(header, "outputs"))
+        if len({output.name for output in outputs}) < len(outputs):  # or a small request could ask for a huge answer
+            raise BadBody("outputs: expected each name once, got one of them again")
     inputs = _decode_tensors(_items(header, "inputs"), blob)
     return InferRequest(inputs=inputs, outputs=outputs, parameters=parameters, id=request_id)
 
@@ -155,7 +163,7 @@ def decode_response(body: bytes | memoryview, header_length: int | None) -> Infe
     )
 
 
-def _encode(header: dict[str, Any], key: str, tensors: Sequence[tuple[str, np.ndarray, bool]]) -> Message:
+def _encode(header: dict[str, Any], key: str, tensors: Sequence[tuple[str, Array, bool]]) -> Message:
     entries: list[dict[str, Any]] = []
     blobs: list[bytes | memoryview] = []
     for name, array, binary in tensors:
@@ -172,14 +180,14 @@ def _encode(header: dict[str, Any], key: str, tensors: Sequence[tuple[str, np.nd
     return Message(parts=(head, *blobs), header_length=len(head) if blobs else None)
 
 
-def _to_bytes(array: np.ndarray, datatype: str) -> bytes | memoryview:
+def _to_bytes(array: Array, datatype: str) -> bytes | memoryview:
     if datatype == "BYTES":
         return b"".join(struct.pack("<I", len(item)) + item for item in array.reshape(-1).tolist())
     array = np.ascontiguousarray(array, dtype=DTYPES[datatype])
-    return memoryview(array.reshape(-1).view(np.uint8)) if array.size else b""
+    return array.reshape(-1).view(np.uint8).data if array.size else b""
 
 
-def _to_json(name: str, array: np.ndarray, datatype: str) -> list[Any]:
+def _to_json(name: str, array: Array, datatype: str) -> list[Any]:
     if datatype == "FP16":
         raise BadTensor(f"{name}: FP16 has no JSON form; ask for binary data")
     flat = array.reshape(-1).tolist()
@@ -197,7 +205,9 @@ def _split(body: bytes | memoryview, header_length: int | None) -> tuple[dict[st
     if not 0 <= header_length <= len(view):
         raise BadBody(f"{HEADER_LENGTH}: expected 0 to {len(view)} (the body's length), got {header_length}")
     if header_length == 0:
-        raise BadBody("expected a JSON header before the tensors, got none; raw tensors without a header are not served")
+        raise BadBody(
+            "expected a JSON header before the tensors, got none; raw tensors without a header are not served"
+        )
     try:
         header = orjson.loads(view[:header_length])
     except orjson.JSONDecodeError as error:
@@ -221,8 +231,8 @@ def _items(header: dict[str, Any], key: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise BadBody(f"{key}: expected a list of tensors, got {'nothing' if value is None else type(value).__name__}")
     for item in value:
-        if not isinstance(item.get("name"), str):
-            raise BadBody(f"{key}: every tensor needs a name (a string)")
+        if not isinstance(item.get("name"), str) or len(item["name"]) > MAX_NAME:
+            raise BadBody(f"{key}: every tensor needs a name (a string of at most {MAX_NAME} characters)")
     return value
 
 
@@ -230,13 +240,13 @@ def _requested_output(item: dict[str, Any], default: bool) -> RequestedOutput:
     return RequestedOutput(item["name"], bool(_mapping(item, "parameters").get("binary_data", default)))
 
 
-def _decode_tensors(items: list[dict[str, Any]], blob: memoryview) -> dict[str, np.ndarray]:
-    tensors: dict[str, np.ndarray] = {}
+def _decode_tensors(items: list[dict[str, Any]], blob: memoryview) -> dict[str, Array]:
+    tensors: dict[str, Array] = {}
     offset = 0
     for item in items:
         name, shape, datatype = item["name"], _shape(item), item.get("datatype")
-        if datatype not in DTYPES:
-            raise BadTensor(f"{name}: expected a datatype of {', '.join(DTYPES)}, got {datatype!r}")
+        if not isinstance(datatype, str) or datatype not in DTYPES:
+            raise BadTensor(f"{name}: expected a datatype of {', '.join(DTYPES)}, got {brief(datatype)}")
         if name in tensors:
             raise BadTensor(f"{name}: came twice")
         size = _mapping(item, "parameters").get("binary_data_size")
@@ -245,7 +255,7 @@ def _decode_tensors(items: list[dict[str, Any]], blob: memoryview) -> dict[str, 
             continue
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(blob) - offset:
             raise BadBody(
-                f"{name}: binary_data_size says {size!r}, but {len(blob) - offset} bytes of binary data are left"
+                f"{name}: binary_data_size says {brief(size)}, but {len(blob) - offset} bytes of binary data are left"
             )
         tensors[name] = _from_bytes(name, blob[offset : offset + size], shape, datatype)
         offset += size
@@ -262,22 +272,26 @@ def _shape(item: dict[str, Any]) -> tuple[int, ...]:
         or not all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in shape)
     ):
         raise BadTensor(
-            f"{item['name']}: expected a shape of at most {MAX_RANK} non-negative whole numbers, got {shape!r}"
+            f"{item['name']}: expected a shape of at most {MAX_RANK} non-negative whole numbers, got {brief(shape)}"
         )
+    if math.prod(side or 1 for side in shape) > MAX_ELEMENTS:  # NumPy refuses such sides even beside a 0
+        raise BadTensor(f"{item['name']}: expected at most {MAX_ELEMENTS} values, got the shape {brief(shape)}")
     return tuple(shape)
 
 
-def _from_bytes(name: str, blob: memoryview, shape: tuple[int, ...], datatype: str) -> np.ndarray:
+def _from_bytes(name: str, blob: memoryview, shape: tuple[int, ...], datatype: str) -> Array:
     count = math.prod(shape)
     if datatype == "BYTES":
         return _bytes_elements(name, blob, count).reshape(shape)
     expected = count * DTYPES[datatype].itemsize
     if expected != len(blob):
         raise BadTensor(f"{name}: {datatype} {list(shape)} takes {expected} bytes, got {len(blob)}")
+    if datatype == "BOOL" and count and np.frombuffer(blob, np.uint8).max() > 1:
+        raise BadTensor(f"{name}: expected BOOL values as bytes 0 or 1, got another byte")
     return np.frombuffer(blob, dtype=DTYPES[datatype]).reshape(shape)
 
 
-def _bytes_elements(name: str, blob: memoryview, count: int) -> np.ndarray:
+def _bytes_elements(name: str, blob: memoryview, count: int) -> Array:
     elements: list[bytes] = []
     offset = 0
     while offset < len(blob) and len(elements) < count:
@@ -296,18 +310,18 @@ def _bytes_elements(name: str, blob: memoryview, count: int) -> np.ndarray:
     return _object_array(elements)
 
 
-def _object_array(elements: list[bytes]) -> np.ndarray:
+def _object_array(elements: list[bytes]) -> Array:
     array = np.empty(len(elements), dtype=object)
     array[:] = elements
     return array
 
 
-def _from_json(name: str, data: object, shape: tuple[int, ...], datatype: str) -> np.ndarray:
+def _from_json(name: str, data: object, shape: tuple[int, ...], datatype: str) -> Array:
     if not isinstance(data, list):
         raise BadTensor(f"{name}: expected data (a list) or parameters.binary_data_size, got neither")
     if datatype == "FP16":
         raise BadTensor(f"{name}: FP16 has no JSON form; send it as binary data")
-    flat = _flatten(data)
+    flat = _flatten(name, data)
     if len(flat) != math.prod(shape):
         raise BadTensor(f"{name}: shape {list(shape)} holds {math.prod(shape)} values, got {len(flat)}")
     if datatype == "BYTES":
@@ -317,20 +331,23 @@ def _from_json(name: str, data: object, shape: tuple[int, ...], datatype: str) -
     return _numbers(name, flat, datatype).reshape(shape)
 
 
-def _flatten(data: list[Any]) -> list[Any]:
-    """All leaves of a nested list, level by level, so that depth costs no recursion."""
-    while any(isinstance(item, list) for item in data):
+def _flatten(name: str, data: list[Any]) -> list[Any]:
+    """All leaves of a nested list, level by level: at most ``MAX_RANK`` levels, so that time is linear in the data."""
+    for _ in range(MAX_RANK):
+        if not any(isinstance(item, list) for item in data):
+            return data
         data = [leaf for item in data for leaf in (item if isinstance(item, list) else (item,))]
-    return data
+    raise BadTensor(f"{name}: expected data nested at most {MAX_RANK} deep, got a deeper list")
 
 
-def _numbers(name: str, flat: list[Any], datatype: str) -> np.ndarray:
+def _numbers(name: str, flat: list[Any], datatype: str) -> Array:
     dtype = DTYPES[datatype]
     kinds: tuple[type, ...] = (bool,) if datatype == "BOOL" else (int, float) if dtype.kind == "f" else (int,)
     wrong = next((x for x in flat if not isinstance(x, kinds) or (isinstance(x, bool) and datatype != "BOOL")), None)
     if wrong is not None or None in flat:
-        raise BadTensor(f"{name}: expected {datatype} values, got {wrong!r}")
+        raise BadTensor(f"{name}: expected {datatype} values, got {brief(wrong)}")
     try:
-        return np.asarray(flat, dtype=dtype)
-    except (OverflowError, ValueError):
+        with np.errstate(over="raise"):
+            return np.asarray(flat, dtype=dtype)
+    except (OverflowError, ValueError, FloatingPointError):
         raise BadTensor(f"{name}: a value does not fit into {datatype}") from None

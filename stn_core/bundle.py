@@ -1,0 +1,174 @@
+"""A model on disk: a folder with a manifest, the networks and the metrics, each file checked by its sha256.
+
+manifest.json        what the model is, and the sha256 of every other file
+localization.keras   images -> theta
+classifier.keras     images -> logits
+metrics.json         what was measured when it was trained
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stn_core.errors import BadBundle
+from stn_core.recipes import Recipe
+
+FORMAT_VERSION: Final = 1
+MANIFEST = "manifest.json"
+METRICS = "metrics.json"
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_NETWORK_BYTES = 1 << 30
+NETWORKS = ("localization", "classifier")
+CONVENTION: Final = "theta maps output to input; half-pixel normalized coordinates; x, y"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$")]
+Side = Annotated[int, Field(ge=1, le=4096)]
+
+
+class Manifest(BaseModel):
+    """What a bundle says of itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    version: Annotated[str, Field(pattern=r"^[0-9]{1,9}$")] = "1"
+    created: str
+    input_shape: tuple[Side, Side, Annotated[int, Field(ge=1, le=16)]]
+    classes: Annotated[list[str], Field(min_length=2, max_length=100_000)]
+    convention: Literal["theta maps output to input; half-pixel normalized coordinates; x, y"] = CONVENTION
+    fill_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    recipe: Recipe
+    training: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+    files: dict[FileName, Sha256]
+
+
+def find_bundle(source: str | Path) -> Path:
+    """The folder of a bundle: a path, or the name of a bundle that comes with the package; BadBundle if neither."""
+    path = Path(source)
+    if (path / MANIFEST).is_file():
+        return path
+    shipped = Path(str(resources.files("stn_core") / "bundles"))
+    if path.name == str(source) and (shipped / path.name / MANIFEST).is_file():
+        return shipped / path.name
+    names = sorted(entry.parent.name for entry in shipped.glob(f"*/{MANIFEST}"))
+    raise BadBundle(
+        f"bundle {str(source)!r}: expected a folder with a {MANIFEST}, or the name of a shipped bundle "
+        f"({', '.join(names) or 'none'}); looked in {path.resolve()} and {shipped}"
+    )
+
+
+def read_manifest(source: str | Path) -> Manifest:
+    """The manifest of a bundle, with every file it names checked; BadBundle says what is wrong. No TensorFlow."""
+    folder = find_bundle(source)
+    manifest = _parse_manifest(folder / MANIFEST)
+    expected = {MANIFEST, *manifest.files}
+    missing = [name for name in (*(f"{network}.keras" for network in NETWORKS), METRICS) if name not in manifest.files]
+    if missing:
+        raise BadBundle(f"bundle {folder}: the manifest names no {missing[0]}")
+    for name, digest in manifest.files.items():
+        path = folder / name
+        if not path.is_file() or path.is_symlink():
+            raise BadBundle(f"bundle {folder}: {name} is missing; the bundle is incomplete")
+        if path.stat().st_size > MAX_NETWORK_BYTES:
+            raise BadBundle(f"bundle {folder}: {name} is larger than {MAX_NETWORK_BYTES} bytes")
+        if sha256_of(path) != digest:
+            raise BadBundle(f"bundle {folder}: {name} is not the file the manifest describes (its sha256 differs)")
+    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in expected)
+    if foreign:
+        raise BadBundle(f"bundle {folder}: {foreign[0]} is not in the manifest; a bundle holds nothing else")
+    return manifest
+
+
+def load_network(source: str | Path, network: str) -> Any:
+    """One of a checked bundle's networks, as a ``tf_keras.Model``; call ``read_manifest`` first."""
+    path = find_bundle(source) / f"{network}.keras"
+    _refuse_foreign_code(path)
+    import tf_keras
+
+    import stn_core.layers  # noqa: F401  registers SpatialTransformer with Keras
+
+    try:
+        return tf_keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise BadBundle(f"bundle: {path} does not load: {str(error).splitlines()[0]}") from None
+
+
+def write_bundle(folder: Path, networks: Mapping[str, Any], metrics: Mapping[str, Any], **manifest: Any) -> Manifest:
+    """Writes a bundle of ``networks`` (``localization`` and ``classifier``) and gives its manifest.
+
+    ``manifest`` holds the fields of ``Manifest`` but for the files' checksums. An existing folder must be a bundle.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise BadBundle(f"bundle {folder}: the folder holds something that is not a bundle; choose another one")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in NETWORKS:
+        networks[name].save(folder / f"{name}.keras")
+    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
+    names = [*(f"{name}.keras" for name in NETWORKS), METRICS]
+    written = Manifest(files={name: sha256_of(folder / name) for name in names}, **manifest)
+    data = written.model_dump(mode="json")
+    data["recipe"] = written.recipe.model_dump(mode="json", exclude_unset=True)
+    (folder / MANIFEST).write_text(json.dumps(data, indent=2) + "\n")
+    return written
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse_manifest(path: Path) -> Manifest:
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BadBundle(f"bundle {path}: expected at most {MAX_MANIFEST_BYTES} bytes, got {path.stat().st_size}")
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BadBundle(f"bundle {path}: expected JSON, got something that does not parse: {error}") from None
+    if isinstance(data, dict) and data.get("format_version") != FORMAT_VERSION:
+        raise BadBundle(
+            f"bundle {path}: expected format_version {FORMAT_VERSION}, got {data.get('format_version')!r}; "
+            "train it again with this version of the package"
+        )
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise BadBundle(f"bundle {path}: {'.'.join(map(str, first['loc'])) or 'manifest'}: {first['msg']}") from None
+
+
+def _refuse_foreign_code(path: Path) -> None:
+    """Keras imports whatever module a saved config names; so only its own, and ours, may be named."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, RecursionError) as error:
+        raise BadBundle(f"bundle: {path} is not a saved Keras network: {error}") from None
+    for node in _nodes(config):
+        module, name = node.get("module"), node.get("class_name")
+        ours = str(node.get("registered_name") or "").startswith("stn_core>")
+        trusted = module is None or str(module).split(".")[0] in ("keras", "tf_keras", "builtins")
+        if name in ("Lambda", "TFOpLambda", "function") or not (trusted or ours):
+            raise BadBundle(f"bundle: {path} names {module}.{name}, and only Keras layers without own code are loaded")
+
+
+def _nodes(config: Any) -> Iterator[dict[str, Any]]:
+    stack = [config]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            if "class_name" in item:
+                yield item
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)

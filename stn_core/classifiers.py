@@ -1,0 +1,40 @@
+"""The classifiers of the original system: from images ``[B, H, W, C]`` to logits ``[B, K]``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tf_keras
+from tf_keras import layers
+
+from stn_core.localization import Shape
+
+
+def build_classifier(kind: str, input_shape: Shape, classes: int = 10, seed: int = 0) -> Any:
+    """A new classifier (a ``tf_keras.Model`` that gives logits) of a named kind, for images of ``input_shape``."""
+    if kind not in CLASSIFIER_KINDS:
+        raise ValueError(f"classifier: expected one of {', '.join(CLASSIFIER_KINDS)}, got {kind!r}")
+    tf_keras.utils.set_random_seed(seed)
+    images = layers.Input(input_shape, name="images")
+    logits = layers.Dense(classes, name="logits")(CLASSIFIER_KINDS[kind](images))
+    return tf_keras.Model(images, logits, name=f"classifier_{kind}")
+
+
+def _fc(images: Any) -> Any:
+    x = layers.Flatten()(images)
+    x = layers.Dense(128, activation="relu")(x)
+    return layers.Dropout(0.2)(x)
+
+
+def _cnn(images: Any) -> Any:
+    x = layers.Conv2D(6, 3, activation="relu")(images)
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.Conv2D(16, 3, activation="relu")(x)
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(120, activation="relu")(x)
+    return layers.Dense(84, activation="relu")(x)
+
+
+CLASSIFIER_KINDS: dict[str, Callable[[Any], Any]] = {"fc": _fc, "cnn": _cnn}

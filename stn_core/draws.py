@@ -1,0 +1,54 @@
+"""Random draws that belong to an image, not to its place in a call: pure functions of (seed, image id, slot).
+
+A recipe numbers its steps; each parameter of a step is a slot. Hashing (seed, slot, id) gives the draw, so the order
+and the size of a batch change nothing, and draws for a million images are one vectorised expression.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+Ids = NDArray[np.uint64]
+
+
+def image_ids(images: NDArray[Any]) -> Ids:
+    """One id an image ``[N]``: a hash of its bytes and of how many equal images came before it in ``images``.
+
+    Equal images in one call so have different ids, and different draws.
+    """
+    contiguous = np.ascontiguousarray(images)
+    digests = b"".join(hashlib.blake2b(image, digest_size=8).digest() for image in contiguous)
+    content = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+    order = np.argsort(content, kind="stable")
+    ordered = content[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.array([], int)
+    occurrence = np.empty(len(content), np.uint64)
+    lengths = np.diff(np.r_[starts, len(ordered)])
+    occurrence[order] = np.arange(len(content)) - np.repeat(starts, lengths)
+    return _mix(content + occurrence * _GOLDEN)
+
+
+def uniform(seed: int, ids: Ids, slot: int) -> NDArray[np.float64]:
+    """Draws from [0, 1), ``[N]``: one for each id, independent between seeds and slots."""
+    return (bits(seed, ids, slot) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def bits(seed: int, ids: Ids, slot: int) -> Ids:
+    """64 random bits for each id, ``[N]``, independent between seeds and slots."""
+    stream = _mix(_mix(np.array([seed & 0xFFFFFFFFFFFFFFFF], np.uint64)) + np.array([slot + 1], np.uint64) * _GOLDEN)
+    return _mix(_mix(ids ^ stream) + stream)
+
+
+def _mix(x: Ids) -> Ids:
+    """The finalizer of SplitMix64 (Steele, Lea, Flood 2014): a bijection of 64-bit numbers that scatters every bit."""
+    with np.errstate(over="ignore"):
+        x = x + _GOLDEN
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))

@@ -1,0 +1,78 @@
+"""Recipes by name, from a file, or from data."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from stn_core.errors import BadRecipe
+from stn_core.recipes.steps import Recipe
+
+MAX_RECIPE_BYTES = 64 * 1024
+
+
+def shipped_recipes() -> list[str]:
+    """The names of the recipes that come with the package."""
+    folder = resources.files("stn_core.recipes") / "shipped"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_recipe(source: str | Path) -> Recipe:
+    """A shipped recipe by name, or the recipe in a YAML or JSON file; BadRecipe says what is wrong."""
+    if str(source) in shipped_recipes():
+        text = (resources.files("stn_core.recipes") / "shipped" / f"{source}.yaml").read_text()
+        return parse_recipe(_parse_yaml(text, str(source)))
+    path = Path(source)
+    if not path.is_file():
+        raise BadRecipe(
+            f"recipe {str(source)!r}: neither a file nor the name of a shipped recipe ({', '.join(shipped_recipes())})"
+        )
+    if path.stat().st_size > MAX_RECIPE_BYTES:
+        raise BadRecipe(f"recipe {path}: expected at most {MAX_RECIPE_BYTES} bytes, got {path.stat().st_size}")
+    return parse_recipe(_parse_yaml(path.read_text(errors="replace"), str(path)))
+
+
+def parse_recipe(data: str | dict[str, Any]) -> Recipe:
+    """The recipe in ``data``: the name of a shipped one, a JSON text, or a mapping. Opens no file; BadRecipe if wrong.
+
+    This is what a request may hold: no path ever comes from outside.
+    """
+    if isinstance(data, str):
+        if data in shipped_recipes():
+            return load_recipe(data)
+        if not data.lstrip().startswith("{"):
+            raise BadRecipe(f"recipe {data!r}: expected one of {', '.join(shipped_recipes())}, or a recipe as JSON")
+        if len(data) > MAX_RECIPE_BYTES:
+            raise BadRecipe(f"recipe: expected at most {MAX_RECIPE_BYTES} bytes of JSON, got {len(data)}")
+        try:
+            data = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise BadRecipe(f"recipe: expected JSON, got something that does not parse: {error}") from None
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise BadRecipe(f"recipe: {_first_problems(error)}") from None
+    except RecursionError:
+        raise BadRecipe("recipe: nested too deep") from None
+
+
+def _parse_yaml(text: str, source: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise BadRecipe(f"recipe {source}: expected YAML or JSON, got something that does not parse: {error}") from None
+    if not isinstance(data, dict):
+        raise BadRecipe(f"recipe {source}: expected a mapping with name and steps, got {type(data).__name__}")
+    return data
+
+
+def _first_problems(error: ValidationError, most: int = 3) -> str:
+    problems = error.errors(include_url=False, include_input=True)
+    lines = [f"{'.'.join(str(part) for part in p['loc']) or 'recipe'}: {p['msg']}" for p in problems[:most]]
+    return "; ".join(lines) + (f"; and {len(problems) - most} more" if len(problems) > most else "")

@@ -1,0 +1,113 @@
+"""Grid generator, bilinear sampler and warp: pure, differentiable TensorFlow functions.
+
+Convention: see ``stn_core.geometry``. Any floating dtype, any number of channels, any sizes; batch and sizes may be
+dynamic. Gradients flow to the images and to theta.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from stn_core.geometry import Size, pixel_coefficients
+
+FillMode = Literal["constant", "edge", "reflect"]
+
+
+def affine_grid(theta: tf.Tensor, input_size: Any, output_size: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where each output pixel is sampled: ``x_px`` and ``y_px``, each ``[B, H_out, W_out]``, as input pixel indices.
+
+    Equation 1 of arXiv 1506.02025 in pixel units. The identity theta at equal sizes gives whole numbers exactly.
+    """
+    (a, b, c), (d, e, f) = pixel_coefficients(theta, _as(input_size, theta.dtype), _as(output_size, theta.dtype))
+    row = tf.cast(tf.range(output_size[0]), theta.dtype)[None, :, None]
+    column = tf.cast(tf.range(output_size[1]), theta.dtype)[None, None, :]
+
+    def source(per_column: Any, per_row: Any, constant: Any) -> Any:
+        return per_column[:, None, None] * column + per_row[:, None, None] * row + constant[:, None, None]
+
+    return source(a, b, c), source(d, e, f)
+
+
+def bilinear_sample(
+    images: tf.Tensor,
+    x_px: tf.Tensor,
+    y_px: tf.Tensor,
+    fill_mode: FillMode = "constant",
+    fill_value: float = 0.0,
+) -> tf.Tensor:
+    """``images [B, H, W, C]`` read at the pixel indices ``x_px, y_px [B, H_out, W_out]``: ``[B, H_out, W_out, C]``.
+
+    Bilinear interpolation between the four neighbours (equation 5 of arXiv 1506.02025). A neighbour outside the image
+    is the fill value (``constant``), the nearest pixel (``edge``), or the image mirrored about its edge (``reflect``).
+    """
+    height, width = _spatial_size(images)
+    if fill_mode == "constant":
+        # One pixel of padding turns everything outside into fill without a mask on each of the four neighbours.
+        images = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=tf.cast(fill_value, images.dtype))
+        x_px, y_px, height, width = x_px + 1, y_px + 1, height + 2, width + 2
+    elif fill_mode == "reflect":
+        x_px, y_px = _reflect(x_px, width), _reflect(y_px, height)
+    elif fill_mode != "edge":
+        raise ValueError(f"fill_mode: expected constant, edge or reflect, got {fill_mode!r}")
+    x_low, x_high, x_weight = _neighbours(x_px, width)
+    y_low, y_high, y_weight = _neighbours(y_px, height)
+
+    flat = tf.reshape(images, [-1, images.shape[-1] or tf.shape(images)[-1]])
+    first = tf.range(tf.shape(images)[0])[:, None, None] * (height * width)
+    low, high = first + y_low * width, first + y_high * width
+    top = _mix(tf.gather(flat, low + x_low), tf.gather(flat, low + x_high), x_weight)
+    bottom = _mix(tf.gather(flat, high + x_low), tf.gather(flat, high + x_high), x_weight)
+    return _mix(top, bottom, y_weight)
+
+
+def warp(
+    images: tf.Tensor,
+    theta: tf.Tensor,
+    output_size: Size | None = None,
+    fill_mode: FillMode = "constant",
+    fill_value: float = 0.0,
+) -> tf.Tensor:
+    """``images [B, H, W, C]`` (floating) warped by ``theta [B, 2, 3]``: ``[B, H_out, W_out, C]``, H and W unless given.
+
+    ``output(u) = images(theta u)``: theta maps output to input coordinates.
+    """
+    input_size = _spatial_size(images)
+    output_size = input_size if output_size is None else output_size
+    x_px, y_px = affine_grid(tf.cast(theta, images.dtype), input_size, output_size)
+    return bilinear_sample(images, x_px, y_px, fill_mode, fill_value)
+
+
+def _spatial_size(images: tf.Tensor) -> tuple[Any, Any]:
+    dynamic = tf.shape(images)
+    height, width = images.shape[1], images.shape[2]
+    return dynamic[1] if height is None else height, dynamic[2] if width is None else width
+
+
+def _as(size: tuple[Any, Any], dtype: tf.DType) -> tuple[Any, Any]:
+    height, width = size
+    return (
+        tf.cast(height, dtype) if tf.is_tensor(height) else height,
+        tf.cast(width, dtype) if tf.is_tensor(width) else width,
+    )
+
+
+def _reflect(position: tf.Tensor, side: Any) -> tf.Tensor:
+    """Positions folded into [-0.5, side - 0.5] by mirroring about the image's edges (the edge pixel is repeated)."""
+    side = tf.cast(side, position.dtype)
+    return side - tf.abs(tf.math.floormod(position + 0.5, 2 * side) - side) - 0.5
+
+
+def _neighbours(position: tf.Tensor, side: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The pixel below, the pixel above and the weight of the one above, for positions clipped to the image."""
+    last = tf.cast(side, position.dtype) - 1
+    position = tf.clip_by_value(position, 0, last)
+    low = tf.floor(position)
+    low_index = tf.cast(low, tf.int32)
+    return low_index, tf.minimum(low_index + 1, side - 1), (position - low)[..., None]
+
+
+def _mix(low: tf.Tensor, high: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    # Not low + weight * (high - low): at weight 0 and 1 this form returns the neighbour itself, bit for bit.
+    return (1 - weight) * low + weight * high

@@ -1,0 +1,89 @@
+"""Endless batches of freshly distorted images, with the theta that distorted each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from stn_core.draws import Ids
+from stn_core.geometry import identity
+from stn_core.recipes import Recipe, affine_theta, draw, is_affine
+from stn_core.sampler import warp
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``images [B, H, W, C]`` float32 in [0, 1], part of them distorted by ``theta [B, 2, 3]``; ``labels [B]``."""
+
+    images: tf.Tensor
+    theta: tf.Tensor
+    labels: tf.Tensor
+
+
+class DistortionStream:
+    """An endless stream of fresh batches; batch k is a pure function of (images, recipe, seed, k).
+
+    ``original_share`` of each batch stays undistorted, with the identity as theta. A recipe of affine steps alone is
+    warped once by the composed theta; any other goes through imgaug.
+    """
+
+    def __init__(
+        self,
+        images: NDArray[Any],
+        labels: NDArray[np.int64],
+        recipe: Recipe,
+        batch_size: int,
+        original_share: float,
+        seed: int,
+    ) -> None:
+        self._images, self._labels, self._recipe, self._seed = images, labels, recipe, seed
+        self._batch_size = batch_size
+        self._distorted = batch_size - round(batch_size * original_share)
+        self._through_imgaug = not is_affine(recipe)
+
+    def __iter__(self) -> Iterator[Batch]:
+        generator = np.random.default_rng(self._seed)
+        drawn, count = np.uint64(0), len(self._images)
+        order = np.concatenate([generator.permutation(count) for _ in range(1 + self._batch_size // count)])
+        at = 0
+        while True:
+            if at + self._batch_size > len(order):
+                order, at = np.concatenate([order[at:], generator.permutation(count)]), 0
+            chosen = order[at : at + self._batch_size]
+            ids = drawn + np.arange(self._distorted, dtype=np.uint64)
+            yield self._batch(chosen, ids)
+            at, drawn = at + self._batch_size, drawn + np.uint64(self._distorted)
+
+    def _batch(self, chosen: NDArray[np.int64], ids: Ids) -> Batch:
+        images = as_float(self._images[chosen])
+        size = (images.shape[1], images.shape[2])
+        theta = identity(len(chosen)).astype(np.float32)
+        part = slice(0, self._distorted)
+        if self._through_imgaug:
+            from stn_core.augment import augment
+
+            result = augment(images[part], self._recipe, self._seed, ids)
+            images[part], theta[part] = result.images, result.theta
+            warped = tf.constant(images)
+        else:
+            theta[part] = affine_theta(draw(self._recipe, self._seed, ids), size)[0]
+            warped = warp_batch(tf.constant(images), tf.constant(theta), self._recipe.fill_fraction)
+        return Batch(warped, tf.constant(theta), tf.constant(self._labels[chosen]))
+
+
+@tf.function(jit_compile=True)
+def warp_batch(images: tf.Tensor, theta: tf.Tensor, fill_fraction: float) -> tf.Tensor:
+    """``sampler.warp`` at the images' own size, compiled: one compilation for each shape of batch."""
+    return warp(images, theta, fill_value=fill_fraction)
+
+
+def as_float(images: NDArray[Any]) -> NDArray[np.float32]:
+    """uint8 or float images as float32 in [0, 1] (a copy)."""
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / np.float32(255)
+    return images.astype(np.float32)
