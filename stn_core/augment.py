@@ -46,8 +46,8 @@ class Augmentation:
     """Distorted ``images [N, H, W, C]`` in the input's datatype, and what was done to each.
 
     ``theta [N, 2, 3]`` made them: ``distorted(u) = original(theta u)``. ``theta_rectifying`` is its inverse and
-    straightens them: ``original(v) = distorted(theta_rectifying v)``. Both are exact where ``affine [N]`` is true; where
-    it is false a step that is not affine moved pixels too, and theta tells of the affine steps alone.
+    straightens them: ``original(v) = distorted(theta_rectifying v)``. Both are exact where ``affine [N]`` is true;
+    where it is false a step that is not affine moved pixels too, and theta tells of the affine steps alone.
     """
 
     images: NDArray[Any]
@@ -120,7 +120,8 @@ def _apply_in_8_bits(images: NDArray[Any], item: DrawnStep, rows: NDArray[np.int
         image = images[row]
         if image.dtype == np.float32:
             image = np.round(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
-        result = augmenter.seed_(int(item.seeds[row] & np.uint64(0x7FFFFFFF))).augment_image(image)
+        augmenter.seed_(int(item.seeds[row] & np.uint64(0x7FFFFFFF)))
+        result = augmenter.augment_image(image)
         images[row] = result / np.float32(255) if images.dtype == np.float32 else result
 
 

@@ -104,23 +104,29 @@ def load_network(source: str | Path, network: str) -> Any:
         raise BadBundle(f"bundle: {path} does not load: {str(error).splitlines()[0]}") from None
 
 
-def write_bundle(folder: Path, networks: Mapping[str, Any], metrics: Mapping[str, Any], **manifest: Any) -> Manifest:
+def write_bundle(folder: Path, networks: Mapping[str, Any], measured: Mapping[str, Any], **manifest: Any) -> Manifest:
     """Writes a bundle of ``networks`` (``localization`` and ``classifier``) and gives its manifest.
 
-    ``manifest`` holds the fields of ``Manifest`` but for the files' checksums. An existing folder must be a bundle.
+    ``measured`` is what ``metrics.json`` holds in full; ``manifest`` the fields of ``Manifest`` but for the
+    checksums. An existing folder must be a bundle or empty.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise BadBundle(f"bundle {folder}: the folder holds something that is not a bundle; choose another one")
     folder.mkdir(parents=True, exist_ok=True)
     for name in NETWORKS:
         networks[name].save(folder / f"{name}.keras")
-    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n")
+    (folder / METRICS).write_text(json.dumps(measured, indent=2) + "\n")
     names = [*(f"{name}.keras" for name in NETWORKS), METRICS]
     written = Manifest(files={name: sha256_of(folder / name) for name in names}, **manifest)
     data = written.model_dump(mode="json")
     data["recipe"] = written.recipe.model_dump(mode="json", exclude_unset=True)
     (folder / MANIFEST).write_text(json.dumps(data, indent=2) + "\n")
     return written
+
+
+def check_fields(fields: Mapping[str, Any]) -> Manifest:
+    """The manifest that ``fields`` would make, still without files; BadBundle if one of them is wrong."""
+    return _validated({**fields, "files": {}}, "bundle")
 
 
 def sha256_of(path: Path) -> str:
@@ -140,11 +146,15 @@ def _parse_manifest(path: Path) -> Manifest:
             f"bundle {path}: expected format_version {FORMAT_VERSION}, got {data.get('format_version')!r}; "
             "train it again with this version of the package"
         )
+    return _validated(data, f"bundle {path}")
+
+
+def _validated(data: object, source: str) -> Manifest:
     try:
         return Manifest.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise BadBundle(f"bundle {path}: {'.'.join(map(str, first['loc'])) or 'manifest'}: {first['msg']}") from None
+        raise BadBundle(f"{source}: {'.'.join(map(str, first['loc'])) or 'manifest'}: {first['msg']}") from None
 
 
 def _refuse_foreign_code(path: Path) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 300_000
 RIGHT, WRONG, NEUTRAL, INK, PALE = "#1a7f4b", "#c8322b", "#8b949e", "#24292f", "#d0d7de"
 _DPI = 160
-_TILE_IN = 0.78
+_TILE_IN, _GAP_IN, _NAMES_IN, _ROOM_ABOVE_IN, _ROOM_BELOW_IN = 0.78, 0.06, 0.95, 0.23, 0.16
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,28 @@ def rectification_grid(
     if count == 0 or any(len(row.images) != count for row in rows):
         raise BadTensor(f"rows: expected the same number of images in each, got {[len(row.images) for row in rows]}")
     columns = min(columns, count)
-    blocks = -(-count // columns)
-    figure = _figure(1.05 + columns * _TILE_IN, blocks * sum(_row_height_in(row) for row in rows) + 0.06)
-    heights = [_row_height_in(row) for _ in range(blocks) for row in rows]
-    layout = figure.add_gridspec(
-        len(heights), columns, height_ratios=heights, left=1.05 / figure.get_figwidth(), right=0.995, top=0.995,
-        bottom=0.005, wspace=0.08, hspace=0.0,
-    )  # fmt: skip
-    for block in range(blocks):
-        for number, row in enumerate(rows):
-            for column, index in enumerate(range(block * columns, min((block + 1) * columns, count))):
-                axes = figure.add_subplot(layout[block * len(rows) + number, column])
+    blocks = [range(start, min(start + columns, count)) for start in range(0, count, columns)]
+    block_in = sum(_row_height_in(row) for row in rows) + _GAP_IN
+    width_in, height_in = _NAMES_IN + columns * (_TILE_IN + _GAP_IN), len(blocks) * block_in + _GAP_IN
+    figure = _figure(width_in, height_in)
+    top_in = height_in - _GAP_IN
+    for block in blocks:
+        for row in rows:
+            bottom_in = top_in - _ROOM_ABOVE_IN * (row.predicted is not None) - _tile_height_in(row)
+            for column, index in enumerate(block):
+                left_in = _NAMES_IN + column * (_TILE_IN + _GAP_IN)
+                place = (
+                    left_in / width_in,
+                    bottom_in / height_in,
+                    _TILE_IN / width_in,
+                    _tile_height_in(row) / height_in,
+                )
+                axes = figure.add_axes(place)
                 _tile(axes, row, index, labels, classes)
                 if column == 0:
-                    axes.text(-0.14, 0.5, row.title, transform=axes.transAxes, ha="right", va="center", fontsize=9.5)
+                    axes.text(-0.14, 0.5, row.title, transform=axes.transAxes, ha="right", va="center", fontsize=9)
+            top_in -= _row_height_in(row)
+        top_in -= _GAP_IN
     return _save(figure, path)
 
 
@@ -126,11 +134,16 @@ def _tile(axes: Axes, row: Row, index: int, labels: NDArray[Any] | None, classes
     _show(axes, row.images[index], colour)
 
 
+def _tile_height_in(row: Row) -> float:
+    height, width = row.images.shape[1:3]
+    return _TILE_IN * min(height / width, 3.0)
+
+
 def _row_height_in(row: Row) -> float:
     """A tile with room above for the predicted class and below for the corner error, where there are any."""
-    room = 0.06 + (0.22 if row.predicted is not None else 0.0) + (0.16 if row.corner_errors_px is not None else 0.0)
-    height, width = row.images.shape[1:3]
-    return _TILE_IN * min(height / width, 3.0) + room
+    above = _ROOM_ABOVE_IN * (row.predicted is not None)
+    below = _ROOM_BELOW_IN * (row.corner_errors_px is not None)
+    return above + _tile_height_in(row) + below + _GAP_IN
 
 
 def _show(axes: Axes, image: NDArray[Any], frame: str | None) -> None:

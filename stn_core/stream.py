@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from stn_core.datasets import to_float
 from stn_core.draws import Ids
 from stn_core.geometry import identity
 from stn_core.recipes import Recipe, affine_theta, draw, is_affine
@@ -60,7 +61,7 @@ class DistortionStream:
             at, drawn = at + self._batch_size, drawn + np.uint64(self._distorted)
 
     def _batch(self, chosen: NDArray[np.int64], ids: Ids) -> Batch:
-        images = as_float(self._images[chosen])
+        images = to_float(self._images[chosen])
         size = (images.shape[1], images.shape[2])
         theta = identity(len(chosen)).astype(np.float32)
         part = slice(0, self._distorted)
@@ -80,10 +81,3 @@ class DistortionStream:
 def warp_batch(images: tf.Tensor, theta: tf.Tensor, fill_fraction: float) -> tf.Tensor:
     """``sampler.warp`` at the images' own size, compiled: one compilation for each shape of batch."""
     return warp(images, theta, fill_value=fill_fraction)
-
-
-def as_float(images: NDArray[Any]) -> NDArray[np.float32]:
-    """uint8 or float images as float32 in [0, 1] (a copy)."""
-    if images.dtype == np.uint8:
-        return images.astype(np.float32) / np.float32(255)
-    return images.astype(np.float32)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import tensorflow as tf
 import tf_keras
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from stn_core.bundle import Manifest, write_bundle
+from stn_core.bundle import Manifest, check_fields, write_bundle
 from stn_core.classifiers import CLASSIFIER_KINDS, build_classifier
 from stn_core.datasets import Dataset, Splits
 from stn_core.engine import Engine
@@ -34,7 +35,9 @@ Progress = Callable[[str, int, int, float], None]
 """Called after each step with the phase, the steps done, the steps in all and the loss."""
 
 LOG_EVERY_STEPS = 50
-MAX_HEALTHY_LOSS_SIDES = 4.0
+MAX_HEALTHY_LOSS_SIDES = 2.0
+MIN_STEPS_TO_JUDGE = 200
+MAX_LOSS_LEFT = 0.9
 EVALUATION_SEED = 1_000_003
 MIN_SIDE_PX = 16
 
@@ -97,7 +100,7 @@ def train(
         "fill_fraction": plan.recipe.fill_fraction,
         "recipe": plan.recipe,
     }
-    Manifest(files={}, **fields)  # a bad name must fail now, not after the training
+    check_fields(fields)  # a bad name must fail now, not after the training
 
     def stream(original_share: float, seed: int) -> DistortionStream:
         return DistortionStream(data.images, data.labels, plan.recipe, plan.batch_size, original_share, seed)
@@ -124,7 +127,7 @@ def train(
     seconds = round(time.monotonic() - started_s, 1)
 
     networks = {"localization": localization, "classifier": classifier}
-    engine = Engine(Manifest(files={}, **fields), networks)
+    engine = Engine(check_fields(fields), networks)
     measured = {
         part: evaluate(engine, held_out.images, held_out.labels, plan.recipe, EVALUATION_SEED)
         for part, held_out in (("validation", splits.validation), ("test", splits.test))
@@ -171,7 +174,15 @@ def teach_localization(
         return tf.reduce_mean(corner_loss_px(theta, predicted, tuple(batch_images.shape[1:3])))
 
     side_px = max(localization.input_shape[1:3])
-    _fit(localization, loss_of, stream, steps, learning_rate, "localization", progress, log_dir, side_px)
+    losses = _fit(
+        localization, loss_of, stream, _Phase("localization", steps, learning_rate, side_px), progress, log_dir
+    )
+    # A new network starts at the identity, so the first loss is that of no rectification at all.
+    if steps >= MIN_STEPS_TO_JUDGE and losses[-1] > MAX_LOSS_LEFT * losses[0]:
+        raise TrainingFailed(
+            f"localization: after {steps} steps the corners are {losses[-1]:.1f} px off, {losses[0]:.1f} px without "
+            "rectification: nothing was learned; try a lower learning rate"
+        )
 
 
 def train_classifier(
@@ -192,22 +203,32 @@ def train_classifier(
         rectified = warp_batch(batch_images, predicted, fill_value)
         return cross_entropy(labels, classifier(tf.stop_gradient(rectified), training=True))
 
-    _fit(classifier, loss_of, stream, steps, learning_rate, "classifier", progress, log_dir, None)
+    _fit(classifier, loss_of, stream, _Phase("classifier", steps, learning_rate), progress, log_dir)
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """One network's turn; ``side_px`` is set where the loss is a distance in the image."""
+
+    name: str
+    steps: int
+    learning_rate: float
+    side_px: int | None = None
 
 
 def _fit(
     network: Any,
     loss_of: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
     stream: DistortionStream,
-    steps: int,
-    learning_rate: float,
-    phase: str,
+    phase: _Phase,
     progress: Progress,
     log_dir: Path | None,
-    side_px: int | None,
-) -> None:
-    """Adam with cosine decay to zero over ``steps`` batches of ``stream``."""
-    schedule = tf_keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+) -> list[float]:
+    """Adam with cosine decay to zero over the phase's steps, one batch of ``stream`` each.
+
+    Gives the loss of the first step, then the mean of each interval between two reports.
+    """
+    schedule = tf_keras.optimizers.schedules.CosineDecay(phase.learning_rate, phase.steps)
     optimizer = tf_keras.optimizers.Adam(schedule)
     optimizer.build(network.trainable_variables)
 
@@ -220,24 +241,28 @@ def _fit(
         optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
         return loss
 
-    writer = tf.summary.create_file_writer(str(log_dir / phase)) if log_dir else None
+    writer = tf.summary.create_file_writer(str(log_dir / phase.name)) if log_dir else None
     context: AbstractContextManager[Any] = writer.as_default() if writer else nullcontext()
+    losses: list[float] = []
     with context:
-        for done, batch in zip(range(1, steps + 1), stream, strict=False):
-            loss = step(batch.images, batch.theta, batch.labels)
-            if done % LOG_EVERY_STEPS == 0 or done == steps:
-                value = float(loss)
-                _check_health(value, phase, done, side_px)
-                progress(phase, done, steps, value)
+        since, reported = tf.constant(0.0), 0
+        for done, batch in zip(range(1, phase.steps + 1), stream, strict=False):
+            since += step(batch.images, batch.theta, batch.labels)
+            if done == 1 or done % LOG_EVERY_STEPS == 0 or done == phase.steps:
+                losses.append(float(since) / (done - reported))
+                since, reported = tf.constant(0.0), done
+                _check_health(losses[-1], phase, done)
+                progress(phase.name, done, phase.steps, losses[-1])
                 if writer:
-                    tf.summary.scalar("loss", value, step=done)
+                    tf.summary.scalar("loss", losses[-1], step=done)
+    return losses
 
 
-def _check_health(loss: float, phase: str, step: int, side_px: int | None) -> None:
+def _check_health(loss: float, phase: _Phase, step: int) -> None:
     if not np.isfinite(loss):
-        raise TrainingFailed(f"{phase}: the loss is {loss} at step {step}; try a lower learning rate")
-    if side_px is not None and loss > MAX_HEALTHY_LOSS_SIDES * side_px:
+        raise TrainingFailed(f"{phase.name}: the loss is {loss} at step {step}; try a lower learning rate")
+    if phase.side_px is not None and loss > MAX_HEALTHY_LOSS_SIDES * phase.side_px:
         raise TrainingFailed(
-            f"{phase}: the corners are {loss:.0f} px from their place at step {step}, off a {side_px} px image: the "
+            f"{phase.name}: at step {step} the corners of a {phase.side_px} px image are {loss:.0f} px off: the "
             "network has collapsed; try a lower learning rate"
         )

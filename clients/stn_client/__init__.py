@@ -1,0 +1,50 @@
+"""Python client of the rectification service: straightens, classifies, warps and distorts batches of images.
+
+    from stn_client import Client
+
+    with Client("http://127.0.0.1:8000") as client:
+        prediction = client.predict(images)  # uint8 [N, 28, 28]
+        print(prediction.label, prediction.theta)
+
+``AsyncClient`` is the same for asyncio. Needs neither TensorFlow nor Ray.
+"""
+
+from stn_client.async_client import AsyncClient
+from stn_client.client import Client
+from stn_client.errors import BadAnswer, ConnectionFailed
+from stn_client.results import Augmentation, Classification, Prediction, Rectification
+from stn_core.errors import (
+    BadBody,
+    BadRecipe,
+    BadTensor,
+    InvalidInput,
+    Overloaded,
+    StnError,
+    TimedOut,
+    TooLarge,
+    Unavailable,
+    UnknownModel,
+    Unsupported,
+)
+
+__all__ = [
+    "AsyncClient",
+    "Augmentation",
+    "BadAnswer",
+    "BadBody",
+    "BadRecipe",
+    "BadTensor",
+    "Classification",
+    "Client",
+    "ConnectionFailed",
+    "InvalidInput",
+    "Overloaded",
+    "Prediction",
+    "Rectification",
+    "StnError",
+    "TimedOut",
+    "TooLarge",
+    "Unavailable",
+    "UnknownModel",
+    "Unsupported",
+]

@@ -95,7 +95,7 @@ _QUARTER_TURNS = np.stack(
 
 
 def affine_parameters(values: dict[str, NDArray[np.float64]], size: Size) -> dict[str, NDArray[np.float64]]:
-    """The arguments of imgaug's Affine, ``[N]`` each: scale, shear (degrees) and shift (fractions) by axis, rotation."""
+    """The arguments of imgaug's Affine, ``[N]`` each, by axis where there are two."""
     height, width = size
     return {
         "scale_x": values["scale"] * values["scale_x"],

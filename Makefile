@@ -1,0 +1,37 @@
+# make run    the service up with the shipped model, and a batch of real distorted digits straightened before your eyes
+# make test   the tests
+# make setup  the virtual environment alone, which both make if it is missing
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test setup check format clean
+
+run: setup
+	$(BIN)/stn demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+setup: .venv/.ready
+
+# imgaug asks for two builds of OpenCV that overwrite each other, one of which needs libGL: only the headless one stays.
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip uninstall --quiet --yes opencv-python opencv-python-headless
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt opencv-python-headless
+	touch $@
+
+clean:
+	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache

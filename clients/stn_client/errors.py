@@ -1,0 +1,19 @@
+"""Errors that only a client can meet, in the same tree as those of the service (``stn_core.errors``)."""
+
+from __future__ import annotations
+
+from stn_core.errors import StnError, Unavailable
+
+
+class ConnectionFailed(Unavailable):
+    """The service could not be reached, or the connection broke before the answer was whole."""
+
+    status = 503
+    code = "connection-failed"
+
+
+class BadAnswer(StnError):
+    """What came back is not an answer of the protocol: another server, or a proxy, is at that address."""
+
+    status = 502
+    code = "bad-answer"

@@ -1,0 +1,149 @@
+"""What a call does, without doing it: generators that yield steps and are sent what came of them (sans-IO).
+
+A *flow* yields ``Request`` (and is sent a ``Response`` or a ``Failure``), ``Pause`` (and is sent None) or ``Parallel``
+(and is sent the list of its flows' results, in their order), and returns its result. ``Client`` and ``AsyncClient``
+each hold one small loop that carries out the steps; everything there is to decide is decided here and in ``calls``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from time import time
+from typing import Any, TypeAlias, TypeVar
+
+import orjson
+
+from stn_core.errors import Overloaded, StnError, error_from_problem
+
+T = TypeVar("T")
+
+REPEATED_STATUSES = frozenset({429, 502, 503})
+MAX_QUOTED = 500
+
+
+@dataclass(frozen=True)
+class Request:
+    """``parts`` are sent one after another as the body; ``read_timeout_s`` is the client's own when None."""
+
+    method: str
+    path: str
+    parts: tuple[bytes | memoryview, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    read_timeout_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Response:
+    """``headers`` by lower-case name."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Repeat(Enum):
+    """Whether a request that got no answer is worth sending again. It is always safe: the service keeps no state."""
+
+    NEVER = "never"
+    LATER = "later"
+    AT_ONCE = "at once"  # the connection was idle, and the server had closed it: a new one will do
+
+
+@dataclass(frozen=True)
+class Failure:
+    """No answer came: ``error`` says why."""
+
+    error: StnError
+    repeat: Repeat
+
+
+@dataclass(frozen=True)
+class Pause:
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """Flows that may run at the same time; none of them has begun."""
+
+    flows: Sequence[Flow[Any]]
+
+
+Step: TypeAlias = Request | Pause | Parallel
+Flow: TypeAlias = Generator[Step, Any, T]
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often a request is sent again, and when: exponential backoff with jitter, never before ``Retry-After``.
+
+    A server that asks for more than ``max_pause_s`` is not waited for: the caller gets the error and its
+    ``retry_after_s`` and can decide.
+    """
+
+    retries: int = 4
+    first_pause_s: float = 0.2
+    max_pause_s: float = 10.0
+    random: Callable[[], float] = random.random
+
+    def pause_s(self, attempt: int, repeat: Repeat, retry_after_s: float | None) -> float | None:
+        """Seconds to wait after attempt number ``attempt`` (from 0) failed; None to give up."""
+        if repeat is Repeat.NEVER or attempt >= self.retries or (retry_after_s or 0) > self.max_pause_s:
+            return None
+        if repeat is Repeat.AT_ONCE and attempt == 0:
+            return 0.0
+        backoff_s: float = min(self.max_pause_s, self.first_pause_s * 2**attempt)
+        return max(backoff_s, retry_after_s or 0.0) * (1.0 + 0.5 * self.random())
+
+
+def exchange(request: Request, retry: Retry, read: Callable[[Response], T]) -> Flow[T]:
+    """What ``read`` makes of the answer to ``request``, sent again as ``retry`` says; else the typed error."""
+    attempt = 0
+    while True:
+        answer = yield request
+        retry_after_s = None
+        if isinstance(answer, Failure):
+            error, repeat = answer.error, answer.repeat
+        elif answer.status == 200:
+            return read(answer)
+        else:
+            retry_after_s = _retry_after_s(answer.headers.get("retry-after"))
+            error = error_of(answer, retry_after_s)
+            repeat = Repeat.LATER if answer.status in REPEATED_STATUSES else Repeat.NEVER
+        pause_s = retry.pause_s(attempt, repeat, retry_after_s)
+        if pause_s is None:
+            raise error
+        if pause_s > 0:
+            yield Pause(pause_s)
+        attempt += 1
+
+
+def error_of(response: Response, retry_after_s: float | None = None) -> StnError:
+    """The typed error of an answer that is not 200, whoever gave it: the service, Ray's proxy, a load balancer."""
+    try:
+        document: object = orjson.loads(response.body)
+    except orjson.JSONDecodeError:
+        text = response.body[: 4 * MAX_QUOTED].decode("utf-8", "replace").strip()
+        document = f"HTTP status {response.status}: {text[:MAX_QUOTED]}" if text else None
+    error = error_from_problem(document, response.status)
+    if isinstance(error, Overloaded) and retry_after_s is not None:
+        return Overloaded(error.detail, retry_after_s)
+    return error
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    """The header ``Retry-After``, in seconds from now: it holds seconds or a date (RFC 9110, 10.2.3)."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
+    except ValueError:
+        return None

@@ -1,0 +1,105 @@
+"""The Ray Serve application: ``serve run deploy/local.yaml`` calls ``build``; thin shells around plain classes."""
+
+# No "from __future__ import annotations" here: Ray reads the annotation of build's argument to validate a config.
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+from services.batching import Columns, MicroBatcher
+from services.links import LocalLink, RemoteLink, StageLink
+from services.settings import Placement, Settings
+from services.stages import Operation, make_stages
+from stn_core.bundle import find_bundle, read_manifest
+from stn_core.errors import StnError
+
+logger = logging.getLogger("ray.serve")
+
+# What a deployment has unless the config's "deployments:" says otherwise.
+_GATEWAY_OPTIONS: dict[str, Any] = {
+    "max_ongoing_requests": 2048,
+    "max_surge_percent": 100,
+    "ray_actor_options": {"num_cpus": 0.5},
+}
+_STAGE_OPTIONS: dict[str, Any] = {
+    "max_ongoing_requests": 64,
+    "max_surge_percent": 100,
+    "ray_actor_options": {"num_cpus": 0.4},
+}
+
+
+class StageReplica:
+    """One stage in a process of its own; several gateways' batches share its batches."""
+
+    async def __init__(self, name: str, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
+        stage_settings = settings.stages[name]
+        stages = await asyncio.to_thread(make_stages, (name,), settings.bundle, stage_settings.threads)
+        self._name = name
+        self._batcher = MicroBatcher(LocalLink(stages[name], stage_settings).call, stage_settings)
+
+    async def run(self, operation: Operation, columns: Columns) -> Columns:
+        """The result of ``operation`` on ``columns``; only errors of our own tree leave, which survive pickling."""
+        try:
+            return await self._batcher.submit(operation, columns)
+        except StnError:
+            raise
+        except Exception:
+            logger.exception("%s failed in the %s", operation.name, self._name)
+            raise StnError(f"the {self._name} failed; its log has the reason") from None
+
+    async def ready(self) -> bool:
+        """True: a replica takes calls only after its stage is warm."""
+        return True
+
+
+class GatewayReplica:
+    """The HTTP side: routes, batching, and the stages placed in its process."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, settings: Settings, handles: dict[str, Any]
+    ) -> None:
+        local = tuple(name for name, stage in settings.stages.items() if stage.placement is Placement.GATEWAY)
+        threads = {settings.stages[name].threads for name in local if name != "augmenter"}
+        most_threads = None if None in threads else max((count for count in threads if count), default=None)
+        stages = await asyncio.to_thread(make_stages, local, settings.bundle, most_threads)
+        links: dict[str, StageLink] = {name: LocalLink(stages[name], settings.stages[name]) for name in local}
+        timeout_s = settings.limits.request_timeout_s
+        for name, handle in handles.items():
+            links[name] = RemoteLink(name, handle, timeout_s, settings.readiness_timeout_s)
+        self._settings = settings
+        self._links = links
+
+    def __serve_build_asgi_app__(self) -> Any:
+        from services.gateway import Gateway
+        from services.pipelines import Pipelines
+
+        manifest = read_manifest(self._settings.bundle)
+        pipelines = Pipelines(
+            self._settings, self._links, manifest.version, manifest.input_shape, list(manifest.classes)
+        )
+        return Gateway(pipelines, self._settings).asgi_app()
+
+
+def gateway_name(settings: Settings) -> str:
+    """What the deployment that speaks HTTP is called: after the stage that is its main work."""
+    if settings.rectifier.placement is Placement.DEPLOYMENT:
+        return "Gateway"
+    return "Rectifier" if settings.classifier.placement is Placement.DEPLOYMENT else "Service"
+
+
+def build(args: Settings) -> Application:
+    """The application that ``args`` describe: one deployment for HTTP and one for each stage placed by itself."""
+    if find_bundle(args.bundle) == Path(args.bundle):  # a path, which must mean the same in every process
+        args = args.model_copy(update={"bundle": str(Path(args.bundle).resolve())})
+    read_manifest(args.bundle)  # refuses a broken bundle before any replica starts
+    handles = {
+        name: serve.deployment(name=name.capitalize(), **_STAGE_OPTIONS)(StageReplica).bind(name, args)
+        for name, stage in args.stages.items()
+        if stage.placement is Placement.DEPLOYMENT
+    }
+    gateway = serve.deployment(name=gateway_name(args), **_GATEWAY_OPTIONS)(serve.ingress()(GatewayReplica))
+    return gateway.bind(args, handles)

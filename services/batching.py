@@ -1,0 +1,296 @@
+"""Forms micro-batches of images out of concurrent requests, with bounded waiting.
+
+Requests are sets of arrays with one leading dimension, the images. Only requests with the same key (same operation,
+same image shape, same datatype) share a batch. A batch is put together when there is room to run it, not before, so
+under load batches grow by themselves. A request that is larger than a batch is run in slices and rejoined.
+"""
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from services.settings import StageSettings
+from stn_core.errors import Overloaded, StnError
+
+logger = logging.getLogger("ray.serve")
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+Columns = Mapping[str, Array]
+"""Arrays by name, which share their leading dimension."""
+
+RunBatch = Callable[[Any, Columns], Awaitable[Columns]]
+"""Runs one operation on a batch; every returned array has the batch's leading dimension."""
+
+_SPEED_MEMORY = 0.8
+_MIN_RETRY_AFTER_S = 0.1
+_MAX_RETRY_AFTER_S = 10.0
+
+
+@dataclass(frozen=True)
+class BatchKey:
+    """What two requests must agree on to share a batch."""
+
+    operation: Hashable
+    columns: tuple[tuple[str, str, tuple[int, ...]], ...]
+
+    @classmethod
+    def of(cls, operation: Hashable, columns: Columns) -> "BatchKey":
+        return cls(operation, tuple((name, array.dtype.str, array.shape[1:]) for name, array in columns.items()))
+
+
+@dataclass(eq=False)
+class _Group:
+    """Requests with one key, in order of arrival."""
+
+    key: BatchKey
+    limit_images: int
+    requests: "deque[_Request]" = field(default_factory=deque)
+    waiting: int = 0
+
+
+@dataclass(eq=False)
+class _Request:
+    group: _Group
+    columns: Columns
+    images: int
+    bytes_per_image: int
+    arrived_s: float
+    done: asyncio.Future[Columns]
+    taken: int = 0
+    slices: dict[int, Columns] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Slice:
+    request: _Request
+    start: int
+    stop: int
+
+    @property
+    def images(self) -> int:
+        return self.stop - self.start
+
+    def columns(self) -> Columns:
+        if self.images == self.request.images:
+            return self.request.columns
+        return {name: array[self.start : self.stop] for name, array in self.request.columns.items()}
+
+
+class MicroBatcher:
+    """Runs concurrent requests in batches of at most ``max_batch_images``; belongs to one event loop."""
+
+    def __init__(self, run: RunBatch, settings: StageSettings, max_in_flight: int | None = None) -> None:
+        self._run = run
+        self._settings = settings
+        self._max_in_flight = max_in_flight or settings.max_in_flight_batches
+        self._groups: dict[BatchKey, _Group] = {}
+        self._waiting_images = 0
+        self._waiting_bytes = 0
+        self._in_flight = 0
+        self._images_per_s = 0.0
+        self._wake_up: asyncio.Handle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting_images(self) -> int:
+        """Images that wait for a batch."""
+        return self._waiting_images
+
+    async def submit(self, operation: Hashable, columns: Columns) -> Columns:
+        """The result for ``columns``, whose arrays all have the same leading dimension of at least 1.
+
+        Raises Overloaded when the queue is full, and what the run function raised for one of the batches.
+        """
+        loop = asyncio.get_running_loop()
+        sides = {len(array) for array in columns.values()}
+        if len(sides) != 1 or 0 in sides:
+            raise ValueError(f"expected arrays that share a leading dimension of at least 1, got {sorted(sides)}")
+        images = sides.pop()
+        bytes_per_image = sum(array.nbytes for array in columns.values()) // images
+        self._admit(images, bytes_per_image)
+        group = self._group(BatchKey.of(operation, columns), bytes_per_image)
+        request = _Request(group, columns, images, bytes_per_image, loop.time(), loop.create_future())
+        group.requests.append(request)
+        self._count(request, images)
+        self._schedule()
+        try:
+            return await request.done
+        finally:
+            self._drop(request)
+
+    async def close(self) -> None:
+        """Waits for the batches in flight."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _admit(self, images: int, bytes_per_image: int) -> None:
+        limit, limit_bytes = self._settings.max_queued_images, self._settings.max_queued_bytes
+        if self._waiting_images == 0 or (
+            self._waiting_images + images <= limit and self._waiting_bytes + images * bytes_per_image <= limit_bytes
+        ):
+            return
+        seconds = self._waiting_images / self._images_per_s if self._images_per_s else 1.0
+        raise Overloaded(
+            f"{self._waiting_images} images wait already, and with {images} more the queue would pass its limit of "
+            f"{limit} images or {limit_bytes} bytes; try again later, or send fewer images at once",
+            retry_after_s=min(max(seconds, _MIN_RETRY_AFTER_S), _MAX_RETRY_AFTER_S),
+        )
+
+    def _group(self, key: BatchKey, bytes_per_image: int) -> _Group:
+        group = self._groups.get(key)
+        if group is None:
+            by_bytes = self._settings.max_batch_bytes // max(bytes_per_image, 1)
+            group = _Group(key, max(1, min(self._settings.max_batch_images, by_bytes)))
+            self._groups[key] = group
+        return group
+
+    def _count(self, request: _Request, images: int) -> None:
+        group = request.group
+        group.waiting += images
+        self._waiting_images += images
+        self._waiting_bytes += images * request.bytes_per_image
+        if group.waiting == 0:
+            del self._groups[group.key]
+
+    def _drop(self, request: _Request) -> None:
+        """Frees the room of what still waits of a request that is over; its images in running batches go on unheard."""
+        left = request.images - request.taken
+        if left:
+            request.taken = request.images
+            request.group.requests.remove(request)
+            self._count(request, -left)
+
+    def _schedule(self, delay_s: float = 0.0) -> None:
+        """Forms batches at the end of this turn of the event loop, so that requests of one turn share one."""
+        if self._wake_up is not None:
+            if delay_s or not isinstance(self._wake_up, asyncio.TimerHandle):
+                return
+            self._wake_up.cancel()
+        loop = asyncio.get_running_loop()
+        self._wake_up = loop.call_later(delay_s, self._form_batches) if delay_s else loop.call_soon(self._form_batches)
+
+    def _form_batches(self) -> None:
+        if self._wake_up is not None:
+            self._wake_up.cancel()
+            self._wake_up = None
+        loop = asyncio.get_running_loop()
+        while self._groups and self._in_flight < self._max_in_flight:
+            now = loop.time()
+            group, due_s = self._next_group()
+            if due_s > now:
+                self._schedule(due_s - now)
+                return
+            slices = self._take(group)
+            if not slices:
+                continue
+            self._in_flight += 1
+            task = loop.create_task(self._execute(group.key.operation, slices))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _next_group(self) -> tuple[_Group, float]:
+        """The group to run next and the time from which on it may run: full ones at once, others after the wait."""
+
+        def due_s(group: _Group) -> float:
+            arrived_s = group.requests[0].arrived_s
+            return arrived_s if group.waiting >= group.limit_images else arrived_s + self._settings.batch_wait_ms / 1e3
+
+        group = min(self._groups.values(), key=due_s)
+        return group, due_s(group)
+
+    def _take(self, group: _Group) -> list[_Slice]:
+        """The next batch: whole requests in order of arrival, or a slice of one that is larger than a batch."""
+        slices: list[_Slice] = []
+        room = group.limit_images
+        while group.requests:
+            request = group.requests[0]
+            if request.done.done():  # given up in this very turn of the event loop
+                self._drop(request)
+                continue
+            images = min(request.images - request.taken, group.limit_images)
+            if images > room:
+                break
+            slices.append(_Slice(request, request.taken, request.taken + images))
+            request.taken += images
+            room -= images
+            if request.taken == request.images:
+                group.requests.popleft()
+            self._count(request, -images)
+        return slices
+
+    async def _execute(self, operation: Hashable, slices: list[_Slice]) -> None:
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        try:
+            # Between forming the batch and this first step a waiter may have gone.
+            slices = [part for part in slices if not part.request.done.done()]
+            if slices:
+                result = await self._run(operation, _concatenate([part.columns() for part in slices]))
+                _distribute(slices, result)
+        except BaseException as error:
+            self._fail(slices, error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._in_flight -= 1
+            self._learn_speed(sum(part.images for part in slices), loop.time() - started_s)
+            self._schedule()
+
+    def _fail(self, slices: list[_Slice], error: BaseException) -> None:
+        """Gives ``error`` to the waiters of this batch, and to nobody else."""
+        if not isinstance(error, StnError):
+            logger.error("a batch of %d requests failed", len(slices), exc_info=error)
+        reason = error if isinstance(error, Exception) else StnError("the service stopped while it ran the batch")
+        for part in slices:
+            if not part.request.done.done():
+                part.request.done.set_exception(_copy(reason))
+            self._drop(part.request)
+
+    def _learn_speed(self, images: int, seconds: float) -> None:
+        if images and seconds > 0:
+            latest = images / seconds * self._max_in_flight
+            old = self._images_per_s or latest
+            self._images_per_s = _SPEED_MEMORY * old + (1 - _SPEED_MEMORY) * latest
+
+
+def _concatenate(parts: list[Columns]) -> Columns:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _distribute(slices: list[_Slice], result: Columns) -> None:
+    images = sum(part.images for part in slices)
+    wrong = [f"{name} {list(array.shape)}" for name, array in result.items() if len(array) != images]
+    if wrong:
+        raise StnError(f"a batch of {images} images gave {', '.join(wrong)}")
+    offset = 0
+    for part in slices:
+        piece = {name: array[offset : offset + part.images] for name, array in result.items()}
+        offset += part.images
+        request = part.request
+        if request.done.done():
+            continue
+        if part.images == request.images:
+            request.done.set_result(piece)
+            continue
+        request.slices[part.start] = piece
+        if sum(len(next(iter(columns.values()))) for columns in request.slices.values()) == request.images:
+            ordered = [request.slices[start] for start in sorted(request.slices)]
+            request.done.set_result(dict(_concatenate(ordered)))
+
+
+def _copy(error: Exception) -> Exception:
+    """An equal error: one exception object raised in several tasks would gather all their tracebacks."""
+    return type(error)(*error.args) if isinstance(error, StnError) else error
+
+
+def retry_after_header(error: Overloaded) -> str:
+    """The value of the Retry-After header: whole seconds, at least one."""
+    return str(max(1, math.ceil(error.retry_after_s)))

@@ -1,0 +1,118 @@
+"""Reads a request's body: never more of it than the limits allow, compressed or not."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterable, Mapping
+
+from services.settings import Limits
+from stn_core.errors import BadBody, Overloaded, TooLarge
+
+_WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_IDENTITY = ("", "identity")
+
+
+class ByteBudget:
+    """The bytes that all requests being served may hold together."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._used_bytes = 0
+
+    def lease(self) -> "ByteLease":
+        """A share of the budget for one request: nothing yet."""
+        return ByteLease(self)
+
+    def take(self, count: int) -> None:
+        if self._used_bytes + count > self._limit_bytes:
+            raise Overloaded(
+                f"the requests being served hold {self._used_bytes} of {self._limit_bytes} bytes, and this one brings "
+                f"{count}; try again later"
+            )
+        self._used_bytes += count
+
+    def give_back(self, count: int) -> None:
+        self._used_bytes -= count
+
+    @property
+    def used_bytes(self) -> int:
+        return self._used_bytes
+
+
+class ByteLease:
+    """What one request holds of a ByteBudget; given back at the end of the ``with`` block."""
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self._held_bytes = 0
+
+    def __enter__(self) -> "ByteLease":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._budget.give_back(self._held_bytes)
+
+    def hold(self, count: int) -> None:
+        """Raises what the request holds to at least ``count`` bytes."""
+        if count > self._held_bytes:
+            self._budget.take(count - self._held_bytes)
+            self._held_bytes = count
+
+
+async def read_body(
+    headers: Mapping[str, str], stream: AsyncIterable[bytes], limits: Limits, lease: ByteLease
+) -> bytes:
+    """The decompressed body; TooLarge as soon as it is known to be larger than allowed."""
+    announced = _content_length(headers)
+    if announced is not None:
+        _check_size(announced, limits)
+        lease.hold(announced)
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding not in _IDENTITY and encoding not in _WINDOW_BITS:
+        raise BadBody(f"content-encoding: expected gzip, deflate or none, got {encoding!r}")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in stream:
+        if not chunk:
+            continue
+        size += len(chunk)
+        _check_size(size, limits)
+        lease.hold(size)
+        chunks.append(chunk)
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    if encoding in _IDENTITY:
+        return body
+    plain = await asyncio.to_thread(decompress, body, encoding, limits.max_request_bytes)
+    lease.hold(size + len(plain))
+    return plain
+
+
+def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    """``body`` without its gzip or deflate (zlib) coding; stops at ``max_bytes``, whatever the body would expand to."""
+    decompressor = zlib.decompressobj(_WINDOW_BITS[encoding])
+    try:
+        plain = decompressor.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise BadBody(f"content-encoding: the body is not valid {encoding} ({error})") from None
+    if len(plain) > max_bytes:
+        raise TooLarge(f"the body expands to more than the {max_bytes} bytes allowed; send fewer images at once")
+    if not decompressor.eof:
+        raise BadBody(f"content-encoding: the {encoding} body ends too early")
+    if decompressor.unused_data:
+        raise BadBody(f"content-encoding: {len(decompressor.unused_data)} bytes follow the end of the {encoding} body")
+    return plain
+
+
+def _content_length(headers: Mapping[str, str]) -> int | None:
+    text = headers.get("content-length")
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise BadBody(f"content-length: expected a whole number, got {text!r}")
+    return int(text)
+
+
+def _check_size(size: int, limits: Limits) -> None:
+    if size > limits.max_request_bytes:
+        raise TooLarge(
+            f"expected a body of at most {limits.max_request_bytes} bytes, got {size} or more; send fewer images"
+        )

@@ -1,0 +1,91 @@
+"""Reads a deploy config strictly: Ray Serve silently drops a misspelt key, here it is an error."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from services.settings import Settings
+from stn_core.errors import InvalidInput
+
+IMPORT_PATH = "services.app:build"
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The deploy configs that come with the package, by name: in the checkout's ``deploy/``, or inside the package."""
+    here = Path(__file__).parent
+    return {file.stem: file for folder in (here / "deploy", here.parent / "deploy") for file in folder.glob("*.yaml")}
+
+
+def read_deploy_config(path: str | Path) -> dict[str, Any]:
+    """The config in the YAML file ``path``; InvalidInput names every key that nothing would read, and bad arguments."""
+    path = Path(path)
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise InvalidInput(f"config {path}: cannot be read ({error.strerror}); there are some in deploy/") from None
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"config {path}: expected YAML, got something that does not parse: {error}") from None
+    if not isinstance(config, dict):
+        raise InvalidInput(f"config {path}: expected a mapping with 'applications', got {type(config).__name__}")
+    problems = list(_problems(config))
+    if problems:
+        raise InvalidInput(f"config {path}: " + "; ".join(problems))
+    return config
+
+
+def _problems(config: dict[str, Any]) -> Iterator[str]:
+    from ray.serve.config import AutoscalingConfig, BackpressureConfig
+    from ray.serve.schema import LoggingConfig, RayActorOptionsSchema, ServeDeploySchema
+
+    nested: dict[str, type[BaseModel]] = {
+        "ray_actor_options": RayActorOptionsSchema,
+        "autoscaling_config": AutoscalingConfig,
+        "backpressure_config": BackpressureConfig,
+        "logging_config": LoggingConfig,
+    }
+    yield from _unknown_keys(config, ServeDeploySchema, "", nested)
+    try:
+        ServeDeploySchema.model_validate(config)
+    except ValidationError as error:
+        yield from _lines(error, "")
+    for index, application in enumerate(config.get("applications") or ()):
+        if isinstance(application, dict) and application.get("import_path") == IMPORT_PATH:
+            try:
+                Settings.model_validate(application.get("args") or {})
+            except ValidationError as error:
+                yield from _lines(error, f"applications.{index}.args.")
+
+
+def _unknown_keys(value: Any, model: type[BaseModel], where: str, nested: dict[str, type[BaseModel]]) -> Iterator[str]:
+    if not isinstance(value, dict):
+        return
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    for key, item in value.items():
+        if key not in fields:
+            yield f"{where}{key}: no such key; expected one of {', '.join(sorted(fields))}"
+            continue
+        inner = nested.get(key) or _model_in(fields[key].annotation)
+        if inner is None:
+            continue
+        if isinstance(item, list):
+            for index, entry in enumerate(item):
+                yield from _unknown_keys(entry, inner, f"{where}{key}.{index}.", nested)
+        else:
+            yield from _unknown_keys(item, inner, f"{where}{key}.", nested)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model inside an annotation such as ``Optional[List[Model]]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _model_in(part)) is not None), None)
+
+
+def _lines(error: ValidationError, where: str) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        yield f"{where}{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"

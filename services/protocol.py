@@ -1,0 +1,134 @@
+"""The served models as v2 clients see them: names, tensors, limits."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import stn_core
+from services.settings import Limits
+from stn_core.errors import UnknownModel
+
+SERVER_NAME = "stn-rectify"
+PLATFORM = "stn"
+EXTENSIONS = ("binary_tensor_data", "model_configuration")
+IMAGE_KINDS = ("UINT8", "FP32", "BYTES")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor of a model; -1 in the shape is a side of any length."""
+
+    name: str
+    shape: tuple[int, ...]
+    datatypes: tuple[str, ...]
+    """The first is the usual one, which the metadata names."""
+
+    def metadata(self) -> dict[str, Any]:
+        document: dict[str, Any] = {"name": self.name, "datatype": self.datatypes[0], "shape": list(self.shape)}
+        if len(self.datatypes) > 1:
+            document["parameters"] = {"datatypes": list(self.datatypes)}
+        return document
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A served model: its tensors, and the stages it needs."""
+
+    name: str
+    version: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    stages: tuple[str, ...]
+    parameters: dict[str, Any]
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(output.name for output in self.outputs)
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "versions": [self.version],
+            "platform": PLATFORM,
+            "inputs": [tensor.metadata() for tensor in self.inputs],
+            "outputs": [tensor.metadata() for tensor in self.outputs],
+            "parameters": self.parameters,
+        }
+
+    def config(self, limits: Limits) -> dict[str, Any]:
+        """The part of Triton's model configuration that tools read; there, shapes go without the batch dimension."""
+
+        def entry(tensor: TensorSpec) -> dict[str, Any]:
+            return {"name": tensor.name, "data_type": f"TYPE_{tensor.datatypes[0]}", "dims": list(tensor.shape[1:])}
+
+        return {
+            "name": self.name,
+            "platform": PLATFORM,
+            "max_batch_size": limits.max_images,
+            "input": [entry(tensor) for tensor in self.inputs],
+            "output": [entry(tensor) for tensor in self.outputs],
+        }
+
+
+def server_metadata(limits: Limits) -> dict[str, Any]:
+    """The answer to ``GET /v2``, with the limits that a client splits its batches by."""
+    return {
+        "name": SERVER_NAME,
+        "version": stn_core.__version__,
+        "extensions": list(EXTENSIONS),
+        "limits": limits.model_dump(),
+    }
+
+
+def model_specs(version: str, input_shape: tuple[int, int, int], classes: list[str]) -> dict[str, ModelSpec]:
+    """All served models, by name."""
+    height, width, channels = input_shape
+    fixed, free = (-1, height, width, channels), (-1, -1, -1, -1)
+    kinds = IMAGE_KINDS
+    label = TensorSpec("label", (-1,), ("INT64",))
+    probabilities = TensorSpec("probabilities", (-1, len(classes)), ("FP32",))
+    theta = TensorSpec("theta", (-1, 2, 3), ("FP32",))
+    exact_theta = TensorSpec("theta", (-1, 2, 3), ("FP64",))
+    images = TensorSpec("images", fixed, kinds)
+    any_images = TensorSpec("images", free, kinds)
+    rectified = TensorSpec("rectified", fixed, ("UINT8", "FP32"))
+    warped = TensorSpec("images", free, ("UINT8", "FP32"))
+    named = {"classes": list(classes)}
+    specs = [
+        ModelSpec(
+            "predict", version, (images,), (label, probabilities, theta, rectified), ("rectifier", "classifier"), named
+        ),
+        ModelSpec("rectify", version, (images,), (rectified, theta), ("rectifier",), {}),
+        ModelSpec("classify", version, (images,), (label, probabilities), ("classifier",), named),
+        ModelSpec(
+            "warp",
+            version,
+            (any_images, TensorSpec("theta", (-1, 2, 3), ("FP32", "FP64"))),
+            (warped,),
+            ("rectifier",),
+            {},
+        ),
+        ModelSpec(
+            "augment",
+            version,
+            (any_images, TensorSpec("ids", (-1,), ("UINT64",))),
+            (
+                warped,
+                exact_theta,
+                TensorSpec("theta_rectifying", (-1, 2, 3), ("FP64",)),
+                TensorSpec("affine", (-1,), ("BOOL",)),
+            ),
+            ("augmenter",),
+            {"optional_inputs": ["ids"], "request_parameters": ["recipe", "seed"]},
+        ),
+    ]
+    return {spec.name: spec for spec in specs}
+
+
+def find_model(specs: dict[str, ModelSpec], name: str, version: str | None) -> ModelSpec:
+    """The model of a request; UnknownModel if there is none of that name and version."""
+    spec = specs.get(name)
+    if spec is None:
+        raise UnknownModel(f"expected one of the models {', '.join(specs)}, got {name!r}")
+    if version is not None and version != spec.version:
+        raise UnknownModel(f"model {name}: expected the version {spec.version}, got {version!r}")
+    return spec

@@ -1,0 +1,100 @@
+"""What the ``args:`` section of a deploy config may say; unknown keys are refused."""
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+MIB = 1024 * 1024
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Placement(StrEnum):
+    """Where a stage runs: in the process that speaks HTTP, or behind a deployment of its own."""
+
+    GATEWAY = "gateway"
+    DEPLOYMENT = "deployment"
+
+
+class StageSettings(_Strict):
+    """One stage: where it runs, how its micro-batches are formed, and how much may wait."""
+
+    placement: Placement = Placement.GATEWAY
+    max_batch_images: PositiveInt = 256
+    batch_wait_ms: NonNegativeFloat = 1.0
+    max_in_flight_batches: PositiveInt = 2
+    """Batches that one process runs at once."""
+    max_in_flight_calls: PositiveInt = 8
+    """Batches that one gateway has under way in the stage's own deployment, all its replicas together."""
+    max_queued_images: PositiveInt = 8192
+    max_batch_bytes: PositiveInt = 16 * MIB
+    max_queued_bytes: PositiveInt = 256 * MIB
+    threads: PositiveInt | None = 1
+    """Threads of one TensorFlow operation; null leaves TensorFlow's own choice."""
+
+    @property
+    def gateway_in_flight(self) -> int:
+        """Batches that the gateway keeps under way."""
+        return self.max_in_flight_batches if self.placement is Placement.GATEWAY else self.max_in_flight_calls
+
+
+class Limits(_Strict):
+    """What one request may ask for."""
+
+    max_request_bytes: PositiveInt = 32 * MIB
+    """A body, before and after decompression."""
+    max_json_bytes: PositiveInt = 8 * MIB
+    """The JSON part of a body: numbers as JSON cost far more than their bytes."""
+    max_bytes_in_flight: PositiveInt = 256 * MIB
+    """The bodies of all requests being served by one replica."""
+    max_images: PositiveInt = 4096
+    """Images in one request."""
+    max_pixels_per_image: PositiveInt = 4096 * 4096
+    max_decoded_bytes: PositiveInt = 64 * MIB
+    """The images of one request as arrays, after PNG or JPEG decoding."""
+    request_timeout_s: PositiveFloat = 30.0
+
+    @model_validator(mode="after")
+    def _one_request_fits(self) -> Self:
+        if self.max_request_bytes > self.max_bytes_in_flight:
+            raise ValueError(
+                f"max_bytes_in_flight ({self.max_bytes_in_flight}) must hold one request of max_request_bytes "
+                f"({self.max_request_bytes})"
+            )
+        return self
+
+
+class Settings(_Strict):
+    """Everything ``services.app:build`` needs to know."""
+
+    bundle: str = "digits"
+    """The name of a shipped bundle, or the path of a bundle."""
+    rectifier: StageSettings = StageSettings()
+    classifier: StageSettings = StageSettings(placement=Placement.DEPLOYMENT)
+    augmenter: StageSettings = StageSettings(max_batch_images=64, max_in_flight_batches=1, batch_wait_ms=0.0)
+    limits: Limits = Limits()
+    readiness_timeout_s: PositiveFloat = 2.0
+    """How long ``/v2/health/ready`` waits for a stage behind a deployment to say that it is warm."""
+
+    @model_validator(mode="after")
+    def _a_request_fits_every_queue(self) -> Self:
+        for name, stage in self.stages.items():
+            if self.limits.max_images > stage.max_queued_images:
+                raise ValueError(
+                    f"{name}.max_queued_images ({stage.max_queued_images}) must hold one request of "
+                    f"limits.max_images ({self.limits.max_images})"
+                )
+            if self.limits.max_decoded_bytes > stage.max_queued_bytes:
+                raise ValueError(
+                    f"{name}.max_queued_bytes ({stage.max_queued_bytes}) must hold one request of "
+                    f"limits.max_decoded_bytes ({self.limits.max_decoded_bytes})"
+                )
+        return self
+
+    @property
+    def stages(self) -> dict[str, StageSettings]:
+        """The settings of each stage, by the stage's name."""
+        return {"rectifier": self.rectifier, "classifier": self.classifier, "augmenter": self.augmenter}

@@ -1,0 +1,144 @@
+"""The pipeline's stages: plain classes that run one operation on one batch, in the thread that calls them.
+
+A stage knows nothing of HTTP, Ray or batching. Its operations take and give arrays by name ("columns"); arrays may be
+read-only, as those that come out of Ray or off the network are.
+"""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from services.batching import Columns
+from stn_core.errors import StnError
+from stn_core.recipes import Recipe
+
+if TYPE_CHECKING:
+    from stn_core.engine import Engine
+
+NETWORK_OF_STAGE = {"rectifier": "localization", "classifier": "classifier"}
+
+
+class Operation(NamedTuple):
+    """What a stage is to do: hashable and small, so that it can key a batch and travel in a call."""
+
+    name: str
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+
+class Stage(Protocol):
+    """What a stage offers to whatever hosts it."""
+
+    def warm_up(self) -> None:
+        """Pays for the first call of every operation."""
+
+    def run(self, operation: Operation, columns: Columns) -> Columns:
+        """The result of ``operation``; every array of it has the batch's leading dimension."""
+
+
+class RectifyStage:
+    """Operations ``localize`` (images -> theta), ``rectify`` (images -> rectified, theta), ``warp`` (images, theta)."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._operations: dict[str, Callable[[Columns], Columns]] = {
+            "localize": self._localize,
+            "rectify": self._rectify,
+            "warp": self._warp,
+        }
+
+    def warm_up(self) -> None:
+        self._engine.warm_up()
+
+    def run(self, operation: Operation, columns: Columns) -> Columns:
+        return _pick(self._operations, operation)(columns)
+
+    def _localize(self, columns: Columns) -> Columns:
+        return {"theta": np.asarray(self._engine.localize(columns["images"]))}
+
+    def _rectify(self, columns: Columns) -> Columns:
+        rectified, theta = self._engine.rectify(columns["images"])
+        return {"rectified": np.asarray(rectified), "theta": np.asarray(theta)}
+
+    def _warp(self, columns: Columns) -> Columns:
+        return {"images": np.asarray(self._engine.warp(columns["images"], columns["theta"]))}
+
+
+class ClassifyStage:
+    """Operation ``classify``: images -> label, probabilities."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+
+    def warm_up(self) -> None:
+        self._engine.warm_up()
+
+    def run(self, operation: Operation, columns: Columns) -> Columns:
+        return _pick({"classify": self._classify}, operation)(columns)
+
+    def _classify(self, columns: Columns) -> Columns:
+        label, probabilities = self._engine.classify(columns["images"])
+        return {"label": np.asarray(label), "probabilities": np.asarray(probabilities)}
+
+
+class AugmentStage:
+    """Operation ``augment`` (recipe as JSON, seed): images, ids -> images, theta, theta_rectifying, affine."""
+
+    def __init__(self, input_shape: tuple[int, int, int], first_recipe: Recipe) -> None:
+        self._input_shape = input_shape
+        self._first_recipe = first_recipe
+
+    def warm_up(self) -> None:
+        images = np.zeros((1, *self._input_shape), np.uint8)
+        operation = augment_operation(self._first_recipe.model_dump_json(), 0)
+        self.run(operation, {"images": images, "ids": np.zeros(1, np.uint64)})
+
+    def run(self, operation: Operation, columns: Columns) -> Columns:
+        return _pick({"augment": lambda given: self._augment(given, **dict(operation.arguments))}, operation)(columns)
+
+    def _augment(self, columns: Columns, recipe: str, seed: int) -> Columns:
+        from stn_core.augment import augment
+
+        result = augment(columns["images"], Recipe.model_validate(json.loads(recipe)), seed, ids=columns["ids"])
+        return {
+            "images": np.asarray(result.images),
+            "theta": np.asarray(result.theta),
+            "theta_rectifying": np.asarray(result.theta_rectifying),
+            "affine": np.asarray(result.affine),
+        }
+
+
+def augment_operation(recipe_json: str, seed: int) -> Operation:
+    """The operation that applies one recipe with one seed; equal ones share batches."""
+    return Operation("augment", (("recipe", recipe_json), ("seed", seed)))
+
+
+def make_stages(names: tuple[str, ...], bundle: str, threads: int | None) -> dict[str, Stage]:
+    """The named stages of one process, warm; those that need networks share one engine, which imports TensorFlow."""
+    from stn_core.bundle import read_manifest
+
+    networks = tuple(NETWORK_OF_STAGE[name] for name in names if name in NETWORK_OF_STAGE)
+    stages: dict[str, Stage] = {}
+    if networks:
+        from stn_core.engine import Engine
+
+        engine = Engine.load(bundle, networks=networks, threads=threads)
+        made: dict[str, Callable[[], Stage]] = {
+            "rectifier": lambda: RectifyStage(engine),
+            "classifier": lambda: ClassifyStage(engine),
+        }
+        stages = {name: made[name]() for name in names if name in made}
+    if "augmenter" in names:
+        manifest = read_manifest(bundle)
+        stages["augmenter"] = AugmentStage(manifest.input_shape, manifest.recipe)
+    for stage in stages.values():
+        stage.warm_up()
+    return stages
+
+
+def _pick(operations: dict[str, Callable[[Columns], Columns]], operation: Operation) -> Callable[[Columns], Columns]:
+    found = operations.get(operation.name)
+    if found is None:
+        raise StnError(f"the stage has no operation {operation.name!r}; it has {', '.join(operations)}")
+    return found

@@ -1,0 +1,3 @@
+from stn_cli.main import run
+
+run()

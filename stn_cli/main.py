@@ -1,0 +1,42 @@
+"""The command line: ``stn train``, ``evaluate``, ``reproduce``, ``serve``, ``demo``. Each command is one module."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from stn_cli import demo, evaluate, reproduce, serve, train  # noqa: F401  each adds its command to the app
+from stn_cli.app import app
+from stn_core.errors import StnError
+
+# The extra of the package that brings a module the base install lacks.
+_EXTRAS = {
+    "tensorflow": "train",
+    "tf_keras": "train",
+    "imgaug": "train",
+    "matplotlib": "train",
+    "mlxtend": "train",
+    "ray": "serve",
+    "fastapi": "serve",
+    "yaml": "train",
+    "PIL": "train",
+}
+
+
+def run() -> None:
+    """The entry point: errors raised on purpose end in one line and exit status 2, without a traceback."""
+    try:
+        app()
+    except StnError as error:
+        Console(stderr=True).print(f"[bold red]error[/] ({error.code}): {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _EXTRAS:
+            raise
+        module = (error.name or "").split(".")[0]
+        Console(stderr=True).print(
+            f"[bold red]error[/]: it needs {module}; pip install 'stn-rectify\\[{_EXTRAS[module]}]' brings it",
+            highlight=False,
+        )
+        sys.exit(2)

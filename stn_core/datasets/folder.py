@@ -1,0 +1,178 @@
+"""Reads a folder with one folder of images for each class.
+
+root/cat/1.png  root/dog/2.jpg                      divided here into train, validation and test
+root/train/cat/...  root/test/cat/...               as divided (``val``, ``valid``, ``validation`` are optional)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stn_core.datasets.archive import divide
+from stn_core.datasets.splits import Dataset, SkippedFile, Splits
+from stn_core.errors import BadData
+
+SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm"])
+Size = tuple[int, int]
+_SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    path: Path
+    label: int
+
+
+def load_folder(root: Path, *, size: Size | None = None, channels: int | None = None, seed: int = 0) -> Splits:
+    """The splits of a folder of class folders.
+
+    ``size`` (height, width) resizes every image; without it all must have one size. ``channels`` is 1 for gray and 3
+    for colour; None takes colour if any image has some. Files that cannot be read are listed in ``Splits.skipped``;
+    BadData if a class is left without an image.
+    """
+    if channels not in (None, 1, 3):
+        raise BadData(f"{root}: expected 1 (gray) or 3 (colour) channels, got {channels}")
+    folders = _class_folders(root)
+    by_name = {folder.name.lower(): folder for folder in folders}
+    if "train" in by_name and len(by_name) > 1 and set(by_name) <= set(_SPLIT_FOLDERS):
+        roots = {_SPLIT_FOLDERS[name]: folder for name, folder in by_name.items()}
+    else:
+        roots = {"train": root}
+    classes = tuple(folder.name for folder in _class_folders(roots["train"]))
+    files = {part: _find(part_root, classes) for part, part_root in roots.items()}
+    decoded, skipped = _decode_all([one.path for part in files.values() for one in part], size)
+    pictures = _uniform(decoded, channels, root)
+    parts = {part: _dataset(f"{root.name} ({part})", found, pictures, classes) for part, found in files.items()}
+    _refuse_empty_classes(parts["train"], roots["train"], skipped)
+    return replace(divide(parts, name=root.name, origin=str(root), seed=seed), skipped=skipped)
+
+
+def _class_folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise BadData(f"{root}: expected a folder with a folder of images for each class, but there is no such folder")
+    folders = [one for one in root.iterdir() if one.is_dir() and not one.name.startswith(".")]
+    if not folders:
+        loose = sum(one.suffix.lower() in SUFFIXES for one in root.iterdir())
+        raise BadData(
+            f"{root}: expected a folder of images for each class, found no folder in it"
+            + (f" but {loose} images: put them into folders named after their classes" if loose else "")
+        )
+    return sorted(folders, key=_natural_order)
+
+
+def _natural_order(path: Path) -> list[tuple[int, int | str]]:
+    """Folder "9" before "10"."""
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name) if part]
+
+
+def _find(root: Path, classes: Sequence[str]) -> list[_Labelled]:
+    number_of = {name: number for number, name in enumerate(classes)}
+    found = []
+    for folder in _class_folders(root):
+        if folder.name not in number_of:
+            raise BadData(f"{folder}: this class is not among those of the training set ({', '.join(classes[:10])})")
+        files = [one for one in sorted(folder.rglob("*")) if one.suffix.lower() in SUFFIXES and one.is_file()]
+        found += [_Labelled(one, number_of[folder.name]) for one in files]
+    if not found:
+        raise BadData(f"{root}: found class folders, but no image in them ({', '.join(sorted(SUFFIXES))})")
+    return found
+
+
+def _decode_all(paths: list[Path], size: Size | None) -> tuple[dict[Path, NDArray[Any]], tuple[SkippedFile, ...]]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes without the interpreter lock
+        results = list(pool.map(lambda path: _decode(path, size), paths))
+    decoded = {path: one for path, one in zip(paths, results, strict=True) if not isinstance(one, str)}
+    skipped = tuple(
+        SkippedFile(str(path), one) for path, one in zip(paths, results, strict=True) if isinstance(one, str)
+    )
+    if not decoded:
+        raise BadData(f"none of the {len(paths)} images can be read; the first: {skipped[0].path}: {skipped[0].reason}")
+    return decoded, skipped
+
+
+def _decode(path: Path, size: Size | None) -> NDArray[Any] | str:
+    """A picture as ``[H, W]`` if all of it is gray, else ``[H, W, 3]``, uint8; or why it cannot be read."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as opened:
+            picture = _eight_bit_rgb(ImageOps.exif_transpose(opened))
+            if size is not None and picture.size != (size[1], size[0]):
+                picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        return f"{type(error).__name__}: {error}"
+    pixels = np.asarray(picture)
+    is_gray = (pixels == pixels[..., :1]).all()
+    return pixels[..., 0] if is_gray else pixels
+
+
+def _eight_bit_rgb(picture: Any) -> Any:
+    """RGB of 8 bits; what is transparent lies on black, the value outside an image everywhere in this project."""
+    from PIL import Image
+
+    if picture.mode.startswith("I"):  # 16 bits; Pillow's own conversion would cut them off at 255
+        picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
+    return picture.convert("RGB")
+
+
+def _uniform(decoded: dict[Path, NDArray[Any]], channels: int | None, root: Path) -> dict[Path, NDArray[Any]]:
+    """All pictures as ``[H, W, C]`` with the same C; BadData if their sizes differ."""
+    from PIL import Image
+
+    first_path, first = next(iter(decoded.items()))
+    for path, pixels in decoded.items():
+        if pixels.shape[:2] != first.shape[:2]:
+            raise BadData(
+                f"{root}: expected images of one size, but {first_path.name} has {first.shape[0]}x{first.shape[1]} and "
+                f"{path.name} {pixels.shape[0]}x{pixels.shape[1]} (height x width); give a size to resize them all to"
+            )
+    if channels is None:
+        channels = 3 if any(pixels.ndim == 3 for pixels in decoded.values()) else 1
+
+    def shaped(pixels: NDArray[Any]) -> NDArray[Any]:
+        if channels == 1:
+            return (pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L")))[..., None]
+        return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
+
+    return {path: shaped(pixels) for path, pixels in decoded.items()}
+
+
+def _dataset(
+    name: str, found: list[_Labelled], pictures: dict[Path, NDArray[Any]], classes: tuple[str, ...]
+) -> Dataset:
+    readable = [one for one in found if one.path in pictures]
+    if not readable:
+        raise BadData(f"{name}: none of its {len(found)} images can be read")
+    images = np.stack([pictures[one.path] for one in readable])
+    return Dataset(name, images, np.array([one.label for one in readable], np.int64), classes)
+
+
+def _refuse_empty_classes(train: Dataset, root: Path, skipped: tuple[SkippedFile, ...]) -> None:
+    counts = np.bincount(train.labels, minlength=len(train.classes))
+    empty = [name for name, count in zip(train.classes, counts, strict=True) if count == 0]
+    if empty:
+        reason = (
+            f" ({len(skipped)} files cannot be read, first {skipped[0].path}: {skipped[0].reason})" if skipped else ""
+        )
+        raise BadData(
+            f"{root}: expected an image in every class folder, none in {', '.join(empty[:10])}{reason}; "
+            f"put images in, or remove the folder"
+        )

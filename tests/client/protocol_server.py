@@ -1,0 +1,119 @@
+"""A small real HTTP server that speaks the protocol, and misbehaves as told: what the SDK meets in the wild."""
+
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from stn_core.wire import HEADER_LENGTH, decode_request, encode_response
+
+LIMITS = {"max_images": 10, "max_request_bytes": 2**20}
+
+
+class Turn(NamedTuple):
+    """How one infer request is met, instead of by the right answer."""
+
+    status: int = 200
+    body: bytes | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    delay_s: float = 0.0
+    hang_up: bool = False  # closes the connection without an answer
+    hang_up_after: bool = False  # answers, says "keep-alive", and closes all the same
+
+
+class Seen(NamedTuple):
+    path: str
+    connection: tuple[str, int]
+    body: bytes
+    headers: dict[str, str]
+    at_s: float
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.turns: list[Turn] = []
+        self.seen: list[Seen] = []
+        self.metadata: Any = {"name": "test", "limits": LIMITS}
+        self.lock = threading.Lock()
+        self.now = self.most_at_once = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @property
+    def infers(self) -> list[Seen]:
+        return [seen for seen in self.seen if seen.path.endswith("/infer")]
+
+    def handle_error(self, *_: Any) -> None:  # a client that went away is no news
+        pass
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def do_GET(self) -> None:
+        self.note(b"")
+        known = {"/v2": orjson.dumps(self.server.metadata), "/v2/health/ready": b""}
+        self.answer(200 if self.path in known else 404, known.get(self.path, b'{"error": "no such route"}'), {})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.note(body)
+        with self.server.lock:
+            turn = self.server.turns.pop(0) if self.server.turns else Turn()
+            self.server.now += 1
+            self.server.most_at_once = max(self.server.most_at_once, self.server.now)
+        time.sleep(turn.delay_s)
+        with self.server.lock:
+            self.server.now -= 1
+        if turn.hang_up:
+            self.close_connection = True
+            return
+        if turn.body is None and turn.status == 200:
+            self.answer(200, *infer(self.path, body, int(self.headers[HEADER_LENGTH])))
+        else:
+            self.answer(turn.status, turn.body or b"", dict(turn.headers))
+        self.close_connection = self.close_connection or turn.hang_up_after
+
+    def note(self, body: bytes) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.seen.append(Seen(self.path, self.client_address, body, headers, time.monotonic()))
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def infer(path: str, body: bytes, header_length: int) -> tuple[bytes, dict[str, str]]:
+    """The answer of a service whose networks see the first pixel of an image as its label and leave it as it is."""
+    request = decode_request(body, header_length)
+    images = request.inputs["images"]
+    count = len(images)
+    theta = np.tile(np.eye(2, 3), (count, 1, 1))
+    outputs = {
+        "label": images[:, 0, 0, 0].astype(np.int64),
+        "probabilities": np.full((count, 10), 0.1, np.float32),
+        "theta": theta if "augment" in path else request.inputs.get("theta", theta).astype(np.float32),
+        "theta_rectifying": theta,
+        "affine": np.ones(count, bool),
+        "rectified": images,
+        "images": images,
+    }
+    message = encode_response(outputs, path.split("/")[3], "1", request)
+    return message.body, message.headers

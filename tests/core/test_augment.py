@@ -1,0 +1,207 @@
+"""Augmentation: exact theta, proved by what imgaug did to the pixels; draws that belong to the image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import imgaug.augmenters as iaa
+import numpy as np
+import pytest
+import tensorflow as tf
+from imgaug.augmentables import Keypoint, KeypointsOnImage
+
+from stn_core import geometry
+from stn_core.augment import augment
+from stn_core.datasets import Dataset
+from stn_core.errors import BadTensor
+from stn_core.recipes import load_recipe, parse_recipe, shipped_recipes
+from stn_core.sampler import warp
+
+EVERYTHING_AFFINE = {
+    "name": "everything-affine",
+    "steps": [
+        {"op": "sometimes", "steps": [{"op": "affine", "scale_x": [0.8, 1.3], "scale_y": [0.7, 1.2]}]},
+        {
+            "op": "some_of",
+            "at_least": 1,
+            "at_most": 3,
+            "steps": [
+                {"op": "flip_horizontal"},
+                {"op": "flip_vertical"},
+                {"op": "affine", "rotate_deg": [-180, 180]},
+                {"op": "affine", "shear_x_deg": [-30, 30], "shear_y_deg": [-20, 20]},
+                {"op": "sequence", "steps": [{"op": "affine", "translate_x_px": 5}, {"op": "affine", "shear_deg": 8}]},
+            ],
+        },
+        {
+            "op": "one_of",
+            "steps": [
+                {"op": "affine", "translate_x_fraction": [-0.1, 0.1], "translate_y_fraction": [-0.1, 0.1]},
+                {"op": "affine", "scale": [0.7, 1.2], "rotate_deg": 20},
+            ],
+        },
+    ],
+}  # fmt: skip
+QUARTERS = {"name": "quarters", "steps": [{"op": "quarter_turns"}, {"op": "affine", "rotate_deg": [-10, 10]}]}
+
+
+def _recipe(source: Any) -> Any:
+    return parse_recipe(source)
+
+
+@pytest.mark.parametrize("source", ["tutorial-mix", "rotation", EVERYTHING_AFFINE, QUARTERS])
+@pytest.mark.parametrize("size", [(256, 256), (280, 240)])
+def test_theta_is_exact_to_a_hundredth_of_a_pixel(source: Any, size: tuple[int, int]) -> None:
+    # Each pixel of a ramp holds its own coordinates, and linear interpolation keeps them: what comes out of imgaug
+    # says where each pixel was read from. OpenCV rounds those places to 1/32 px, so the ramp is rendered large, and the
+    # error given for the same theta at 28 px.
+    y, x = np.mgrid[0 : size[0], 0 : size[1]].astype(np.float32)
+    scale = np.float32(1 / 1024)  # float images live in [0, 1]
+    ramp = np.tile(np.stack([x, y], axis=-1) * scale, (60, 1, 1, 1))
+    result = augment(ramp, _recipe(source), seed=5, ids=np.arange(60, dtype=np.uint64))
+    assert result.affine.all()
+    (a, b, c), (d, e, f) = geometry.pixel_coefficients(result.theta, size, size)
+    checked = 0
+    for n in range(len(ramp)):
+        read = result.images[n] / scale
+        expected_x, expected_y = a[n] * x + b[n] * y + c[n], d[n] * x + e[n] * y + f[n]
+        # Several warps in a row lose what any of them pushed out: keep to the middle, which all of them kept.
+        inside = (abs(expected_x - size[1] / 2) < size[1] * 0.15) & (abs(expected_y - size[0] / 2) < size[0] * 0.15)
+        inside &= (read > 1).all(axis=-1)
+        if inside.sum() < 200:
+            continue
+        checked += 1
+        plane = np.stack([x[inside], y[inside], np.ones(inside.sum())], axis=1).astype(np.float64)
+        fitted = plane @ np.linalg.lstsq(plane, read[inside].astype(np.float64), rcond=None)[0]
+        off = np.hypot(fitted[:, 0] - expected_x[inside], fitted[:, 1] - expected_y[inside])
+        assert off.max() * 28 / min(size) < 0.01, f"image {n}"
+    assert checked > 50
+
+
+def test_theta_equals_what_imgaug_does_to_points() -> None:
+    draws = {"scale": 0.8, "rotate": 33.0, "shear": {"x": 12.0, "y": -7.0}, "translate_percent": {"x": 0.1, "y": -0.05}}
+    recipe = parse_recipe(
+        {
+            "name": "one",
+            "steps": [
+                {"op": "affine", "scale": 0.8, "rotate_deg": 33, "shear_x_deg": 12, "shear_y_deg": -7,
+                 "translate_x_fraction": 0.1, "translate_y_fraction": -0.05},
+            ],
+        }
+    )  # fmt: skip
+    size = (60, 90)
+    corners = [Keypoint(x, y) for x, y in ((0, 0), (90, 0), (90, 60), (0, 60), (20, 50))]
+    moved = iaa.Affine(**draws).augment_keypoints(KeypointsOnImage(corners, shape=size))
+    result = augment(np.zeros((1, *size, 1), np.uint8), recipe, seed=0)
+    # imgaug counts points from the image's edge, a half pixel before the first pixel's centre.
+    points = np.array([[k.x, k.y] for k in corners]) / [90, 60] * 2 - 1
+    expected = np.array([[k.x, k.y] for k in moved.keypoints]) / [90, 60] * 2 - 1
+    np.testing.assert_allclose(geometry.map_points(result.theta_rectifying, points)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("name", ["tutorial-mix", "rotation"])
+def test_warping_by_theta_gives_imgaugs_image(digits: Dataset, name: str, dtype: Any) -> None:
+    images = digits.images[:400] if dtype == np.uint8 else digits.images[:400].astype(np.float32) / 255
+    result = augment(images, load_recipe(name), seed=3)
+    assert result.images.dtype == dtype
+    ours = warp(tf.constant(images / 255 if dtype == np.uint8 else images, tf.float32), tf.constant(result.theta))
+    theirs = result.images / 255 if dtype == np.uint8 else result.images
+    # OpenCV rounds positions to 1/32 px: up to 1/64 px either way in x and y, times the steepest edge there is.
+    assert np.abs(ours.numpy() - theirs).max() < 2 / 64 + 1 / 255
+    assert np.abs(ours.numpy() - theirs).mean() < 0.002
+
+
+def test_the_rectifying_theta_undoes_the_distortion(digits: Dataset) -> None:
+    images = digits.images[:200]
+    result = augment(images, load_recipe("rotation"), seed=3)
+    straight = warp(tf.constant(result.images / 255, tf.float32), tf.constant(result.theta_rectifying)).numpy()
+    before = np.abs(result.images / 255 - images / 255).mean()
+    assert np.abs(straight - images / 255).mean() < before / 4
+    both = geometry.compose(result.theta, result.theta_rectifying)
+    np.testing.assert_allclose(both, geometry.identity(200), atol=1e-12)
+
+
+def test_same_seed_same_bytes_other_seed_other_draws(digits: Dataset) -> None:
+    for name in shipped_recipes():
+        images, recipe = digits.images[:60], load_recipe(name)
+        first, again, other = (augment(images, recipe, seed) for seed in (1, 1, 2))
+        np.testing.assert_array_equal(first.images, again.images)
+        np.testing.assert_array_equal(first.theta, again.theta)
+        changed = (first.theta != other.theta).any(axis=(1, 2))
+        assert changed.mean() > 0.95, name
+
+
+@pytest.mark.parametrize("name", ["tutorial-mix", "camera", "elastic"])
+def test_neither_order_nor_batch_size_changes_an_images_draw(digits: Dataset, name: str) -> None:
+    images, recipe = digits.images[:40], load_recipe(name)
+    whole, order = augment(images, recipe, 9), np.random.default_rng(0).permutation(40)
+    shuffled = augment(images[order], recipe, 9)
+    np.testing.assert_array_equal(shuffled.images, whole.images[order])
+    np.testing.assert_array_equal(shuffled.theta, whole.theta[order])
+    pieces = [augment(images[k : k + 7], recipe, 9) for k in range(0, 40, 7)]
+    np.testing.assert_array_equal(np.concatenate([piece.images for piece in pieces]), whole.images)
+    np.testing.assert_array_equal(np.concatenate([piece.theta for piece in pieces]), whole.theta)
+
+
+def test_copies_of_one_image_are_drawn_differently(digits: Dataset) -> None:
+    copies = augment(np.repeat(digits.images[:1], 50, axis=0), load_recipe("rotation"), seed=0)
+    assert len(np.unique(copies.theta[:, 0, 1])) == 50
+
+
+def test_steps_that_move_no_pixel_leave_theta_alone(digits: Dataset) -> None:
+    affine = {"op": "affine", "rotate_deg": [-40, 40]}
+    ops = ("gaussian_blur", "gaussian_noise", "salt_and_pepper", "dropout", "contrast", "brightness", "invert")
+    pixels = [{"op": op} for op in ops]
+    images = digits.images[:30]
+    plain = augment(images, parse_recipe({"name": "a", "steps": [affine]}), seed=4)
+    noisy = augment(images, parse_recipe({"name": "b", "steps": [affine, *pixels]}), seed=4)
+    np.testing.assert_array_equal(noisy.theta, plain.theta)
+    assert noisy.affine.all()
+    assert (noisy.images != plain.images).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("op", ["elastic", "perspective"])
+def test_a_step_that_is_not_affine_says_so_for_the_images_it_touched(digits: Dataset, op: str) -> None:
+    affine = {"op": "affine", "rotate_deg": [-40, 40]}
+    recipe = {"name": "bent", "steps": [affine, {"op": "sometimes", "probability": 0.5, "steps": [{"op": op}]}]}
+    images = digits.images[:100]
+    plain = augment(images, parse_recipe({"name": "a", "steps": [affine]}), seed=4)
+    bent = augment(images, parse_recipe(recipe), seed=4)
+    np.testing.assert_array_equal(bent.theta, plain.theta)
+    assert 25 < bent.affine.sum() < 75
+    untouched = (bent.images == plain.images).all(axis=(1, 2, 3))
+    assert untouched[bent.affine].all()
+    assert not untouched[~bent.affine].all()
+
+
+def test_the_fill_is_what_lies_outside_the_image() -> None:
+    recipe = parse_recipe({"name": "white", "fill_fraction": 1.0, "steps": [{"op": "affine", "scale": 0.5}]})
+    result = augment(np.zeros((1, 20, 20, 3), np.uint8), recipe, seed=0)
+    assert (result.images[0, 0] == 255).all()
+    assert (result.images[0, 10, 10] == 0).all()
+
+
+def test_the_input_is_left_as_it_was(digits: Dataset) -> None:
+    images = digits.images[:10].copy()
+    images.setflags(write=False)
+    augment(images, load_recipe("camera"), seed=1)
+    np.testing.assert_array_equal(images, digits.images[:10])
+
+
+@pytest.mark.parametrize(
+    ("images", "ids", "message"),
+    [
+        (np.zeros((2, 8, 8), np.uint8), None, r"expected uint8 or float32 \[N, H, W, C\].*got uint8 \[2, 8, 8\]"),
+        (np.zeros((2, 8, 8, 1), np.int32), None, "got int32"),
+        (np.zeros((0, 8, 8, 1), np.uint8), None, r"got uint8 \[0, 8, 8, 1\]"),
+        (
+            np.zeros((2, 8, 8, 1), np.uint8),
+            np.zeros(3, np.uint64),
+            r"one for each of the 2 images, got the shape \[3\]",
+        ),
+    ],
+)
+def test_wrong_arrays_are_refused(images: Any, ids: Any, message: str) -> None:
+    with pytest.raises(BadTensor, match=message):
+        augment(images, load_recipe("rotation"), 1, ids)

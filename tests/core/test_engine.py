@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from stn_core.augment import augment
+from stn_core.bundle import load_network
+from stn_core.datasets import Dataset
+from stn_core.engine import Engine
+from stn_core.errors import BadTensor, Unsupported
+from stn_core.evaluation import evaluate
+from stn_core.geometry import identity
+from stn_core.layers import SpatialTransformer
+from stn_core.recipes import load_recipe
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine.load("digits")
+
+
+def test_it_gives_what_the_layer_and_the_networks_give(engine: Engine, digits: Dataset) -> None:
+    images = augment(digits.images[:100], load_recipe("tutorial-mix"), 1).images
+    layer = SpatialTransformer(load_network("digits", "localization"))
+    classifier = load_network("digits", "classifier")
+    straight = layer(tf.constant(images / 255, tf.float32), training=False)
+    expected = tf.nn.softmax(classifier(straight, training=False)).numpy()
+    rectified, theta = engine.rectify((images / 255).astype(np.float32))
+    label, probabilities = engine.classify(rectified)
+    np.testing.assert_allclose(rectified, straight.numpy(), atol=1e-4)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-3)
+    np.testing.assert_array_equal(label, expected.argmax(axis=1))
+    assert theta.dtype == np.float32
+    assert label.dtype == np.int64
+
+
+def test_8_bits_in_8_bits_out_and_the_same_theta(engine: Engine, digits: Dataset) -> None:
+    images = augment(digits.images[:50], load_recipe("tutorial-mix"), 1).images
+    rectified, theta = engine.rectify(images)
+    as_float, theta_float = engine.rectify((images / 255).astype(np.float32))
+    assert rectified.dtype == np.uint8
+    np.testing.assert_allclose(theta, theta_float, atol=1e-5)
+    np.testing.assert_array_equal(rectified, np.round(as_float * 255))
+
+
+def test_the_batch_an_image_comes_in_does_not_change_its_answer(engine: Engine, digits: Dataset) -> None:
+    images = digits.images[:33]
+    _, theta = engine.rectify(images)
+    alone = np.concatenate([engine.localize(images[k : k + 1]) for k in range(33)])
+    np.testing.assert_allclose(alone, theta, atol=1e-5)
+
+
+def test_warping_by_the_identity_returns_any_image(engine: Engine) -> None:
+    for shape, dtype in [((2, 1, 1, 1), np.uint8), ((1, 300, 201, 3), np.uint8), ((3, 17, 40, 4), np.float32)]:
+        images = (np.random.default_rng(0).random(shape) * (255 if dtype == np.uint8 else 1)).astype(dtype)
+        np.testing.assert_array_equal(engine.warp(images, identity(len(images))), images)
+
+
+def test_threads_share_an_engine(engine: Engine, digits: Dataset) -> None:
+    expected = engine.rectify(digits.images[:64])[0]
+    with ThreadPoolExecutor(4) as pool:
+        for rectified in pool.map(lambda _: engine.rectify(digits.images[:64])[0], range(12)):
+            np.testing.assert_array_equal(rectified, expected)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((2, 28, 28), np.uint8),
+        np.zeros((2, 32, 28, 1), np.uint8),
+        np.zeros((2, 28, 28, 3), np.uint8),
+        np.zeros((2, 28, 28, 1), np.float64),
+    ],
+)
+def test_wrong_images_are_refused(engine: Engine, images: Any) -> None:
+    with pytest.raises(BadTensor, match=r"expected uint8 or float32 \[N, 28, 28, 1\], got"):
+        engine.localize(images)
+
+
+def test_a_theta_for_each_image_and_a_network_for_each_call(engine: Engine) -> None:
+    with pytest.raises(BadTensor, match=r"expected \[3, 2, 3\], one for each image, got \[2, 2, 3\]"):
+        engine.warp(np.zeros((3, 8, 8, 1), np.uint8), identity(2))
+    half = Engine.load("digits", networks=("localization",))
+    with pytest.raises(Unsupported, match="without the classifier"):
+        half.classify(np.zeros((1, 28, 28, 1), np.uint8))
+
+
+def test_the_shipped_bundle_straightens_digits_it_was_not_trained_on(engine: Engine, digits: Dataset) -> None:
+    # The sample's digits are the validation set of the shipped bundle; its test figures are in metrics.json.
+    result = evaluate(engine, digits.images, digits.labels, load_recipe("tutorial-mix"), seed=11)
+    assert result.accuracy_original > 0.99
+    assert result.accuracy_distorted > 0.985
+    assert result.accuracy_distorted_unrectified < 0.95
+    assert result.corner_error_px.median < 1.0
+    assert result.corner_error_unrectified_px.median > 6.5
+    assert result.hurt_rate < 0.006
+    assert result.helped_rate > 10 * result.hurt_rate
