@@ -7,16 +7,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.routing import Route
 
-import stn_core
 from services.batching import Columns, retry_after_header
 from services.body import ByteBudget, read_body
 from services.pipelines import Pipelines
-from services.protocol import SERVER_NAME, ModelSpec, server_metadata
+from services.protocol import ModelSpec, server_metadata
 from services.settings import Settings
 from stn_core.errors import (
     PROBLEM_CONTENT_TYPE,
@@ -49,7 +49,7 @@ class Gateway:
         self._budget = ByteBudget(settings.limits.max_bytes_in_flight)
         self._metadata = server_metadata(settings.limits)
 
-    def asgi_app(self) -> FastAPI:
+    def asgi_app(self) -> Starlette:
         """The ASGI application with all routes."""
         model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
         routes: list[tuple[str, str, Handler]] = [
@@ -62,15 +62,13 @@ class Gateway:
             ("GET", "/v2", self.server_metadata),
             ("GET", "/v2/", self.server_metadata),
         ]
-        # Plain routes: the protocol's bodies are read as raw streams, which FastAPI's models know nothing of.
-        return FastAPI(
-            title=SERVER_NAME,
-            version=stn_core.__version__,
-            openapi_url=None,
-            redirect_slashes=False,
+        # Not FastAPI: its models know nothing of the protocol's bodies, raw streams, and each layer costs time.
+        app = Starlette(
             routes=[Route(path, _guarded(handler), methods=[method]) for method, path, handler in routes],
             exception_handlers={HTTPException: _unknown_route},
         )
+        app.router.redirect_slashes = False  # clients of the protocol take a redirect for an error
+        return app
 
     async def server_metadata(self, request: Request) -> Response:
         return _json(self._metadata)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 
 import typer
 
@@ -17,11 +18,19 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _about() -> None:
-    # TensorFlow prints pages of start-up notes; what went wrong still comes as an exception.
+def import_tensorflow_quietly() -> None:
+    """Imports TensorFlow without its start-up notes, some of which no setting silences; errors are raised as ever."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
 
 
 @app.command()

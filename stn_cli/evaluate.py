@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stn_cli.app import app
+from stn_cli.app import app, import_tensorflow_quietly
 from stn_cli.options import Bundle, Data, DataPath, Seed
 from stn_core.errors import InvalidInput
 
@@ -25,6 +25,7 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the measures to this file too.")] = None,
 ) -> None:
     """Measure accuracy and straightness of a bundle, with and without rectification."""
+    import_tensorflow_quietly()
     from stn_core import datasets
     from stn_core.engine import Engine
     from stn_core.evaluation import evaluate as measure

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from stn_cli.app import app
+from stn_cli.app import app, import_tensorflow_quietly
 from stn_cli.options import Data, DataPath, Seed
 
 
@@ -26,6 +26,7 @@ def reproduce(
     seed: Seed = 0,
 ) -> None:
     """Run the original system (FC, CNN, STN + FC, STN + CNN) again; write the table and the pictures."""
+    import_tensorflow_quietly()
     from stn_core.reproduce import Plan
     from stn_core.reproduce import reproduce as run
 

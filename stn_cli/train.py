@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from stn_cli.app import app
+from stn_cli.app import app, import_tensorflow_quietly
 from stn_cli.options import Data, DataPath, RecipeOption, Seed
 from stn_core.errors import InvalidInput
 
@@ -21,6 +21,9 @@ def train(
     data: Data = "mnist",
     data_path: DataPath = None,
     recipe: RecipeOption = "tutorial-mix",
+    jitter: Annotated[
+        str, typer.Option(help="A recipe that moves rectified images about while the classifier learns, or none.")
+    ] = "jitter",
     name: Annotated[str, typer.Option(help="The bundle's name.")] = "digits",
     localization: Annotated[str, typer.Option(help="tutorial, dense or deep.")] = "deep",
     classifier: Annotated[str, typer.Option(help="fc or cnn.")] = "cnn",
@@ -33,6 +36,7 @@ def train(
     seed: Seed = 1,
 ) -> None:
     """Teach a localization network with known theta, train a classifier behind it, and write the bundle."""
+    import_tensorflow_quietly()
     from stn_core import datasets
     from stn_core.recipes import load_recipe
     from stn_core.training import TrainingPlan
@@ -41,6 +45,7 @@ def train(
     try:
         plan = TrainingPlan(
             recipe=load_recipe(recipe),
+            jitter=None if jitter == "none" else load_recipe(jitter),
             localization=localization,
             classifier=classifier,
             seed=seed,

@@ -161,7 +161,7 @@ def _rotated_digit(path: Path, networks: dict[str, Any], test: Dataset) -> tuple
         ),
     ]
     caption = (
-        f"Of all {len(upright):,} test images of a {test.classes[digit]}, turned like this one, "
+        f"The clearest case: of all {len(upright):,} test images of a {test.classes[digit]}, turned like this one, "
         f"the CNN recognizes {shown['cnn']:.1%} and the STN + CNN {shown['stn+cnn']:.1%}."
     )
     return verdict_figure(path, verdicts, digit, test.classes, caption), rates

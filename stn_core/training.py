@@ -28,8 +28,8 @@ from stn_core.errors import BadData, StnError
 from stn_core.evaluation import evaluate
 from stn_core.geometry import CORNERS, apply_affine
 from stn_core.localization import LOCALIZATION_KINDS, build_localization
-from stn_core.recipes import Recipe
-from stn_core.stream import DistortionStream, warp_batch
+from stn_core.recipes import Recipe, is_affine
+from stn_core.stream import Batch, DistortionStream, warp_batch
 
 Progress = Callable[[str, int, int, float], None]
 """Called after each step with the phase, the steps done, the steps in all and the loss."""
@@ -54,6 +54,7 @@ class TrainingPlan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     recipe: Recipe
+    jitter: Recipe | None = None
     localization: str = "deep"
     classifier: str = "cnn"
     seed: int = Field(default=1, ge=0, lt=1 << 31)
@@ -64,6 +65,13 @@ class TrainingPlan(BaseModel):
     classifier_rate: float = Field(default=2e-3, gt=0, lt=1)
     localization_original_share: float = Field(default=0.15, ge=0, le=0.9)
     classifier_original_share: float = Field(default=0.4, ge=0, le=0.9)
+
+    @field_validator("jitter")
+    @classmethod
+    def _affine(cls, value: Recipe | None) -> Recipe | None:
+        if value is not None and not is_affine(value):
+            raise ValueError(f"expected a recipe of affine steps alone, got {value.name!r}")
+        return value
 
     @field_validator("localization", "classifier")
     @classmethod
@@ -102,8 +110,8 @@ def train(
     }
     check_fields(fields)  # a bad name must fail now, not after the training
 
-    def stream(original_share: float, seed: int) -> DistortionStream:
-        return DistortionStream(data.images, data.labels, plan.recipe, plan.batch_size, original_share, seed)
+    def stream(original_share: float, seed: int, jitter: Recipe | None = None) -> DistortionStream:
+        return DistortionStream(data.images, data.labels, plan.recipe, plan.batch_size, original_share, seed, jitter)
 
     started_s = time.monotonic()
     teach_localization(
@@ -117,7 +125,7 @@ def train(
     train_classifier(
         classifier,
         localization,
-        stream(plan.classifier_original_share, plan.seed + 1),
+        stream(plan.classifier_original_share, plan.seed + 1, plan.jitter),
         plan.classifier_steps,
         plan.classifier_rate,
         progress,
@@ -137,7 +145,8 @@ def train(
         "images": len(data.images),
         "seconds": seconds,
         "parameters": {part: int(network.count_params()) for part, network in networks.items()},
-        **plan.model_dump(mode="json", exclude={"recipe"}),
+        **plan.model_dump(mode="json", exclude={"recipe", "jitter"}),
+        "jitter": plan.jitter.model_dump(mode="json", exclude_unset=True) if plan.jitter else None,
     }
     metrics = {part: evaluation.model_dump(mode="json") for part, evaluation in measured.items()}
     return write_bundle(folder, networks, metrics, training=facts, metrics=measured["test"].summary(), **fields)
@@ -169,9 +178,9 @@ def teach_localization(
 ) -> None:
     """Trains ``localization`` in place to undo the stream's known theta (loss: mean corner error in px)."""
 
-    def loss_of(batch_images: tf.Tensor, theta: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        predicted = tf.reshape(localization(batch_images, training=True), [-1, 2, 3])
-        return tf.reduce_mean(corner_loss_px(theta, predicted, tuple(batch_images.shape[1:3])))
+    def loss_of(batch: Batch) -> tf.Tensor:
+        predicted = tf.reshape(localization(batch.images, training=True), [-1, 2, 3])
+        return tf.reduce_mean(corner_loss_px(batch.theta, predicted, tuple(batch.images.shape[1:3])))
 
     side_px = max(localization.input_shape[1:3])
     losses = _fit(
@@ -195,13 +204,19 @@ def train_classifier(
     fill_value: float = 0.0,
     log_dir: Path | None = None,
 ) -> None:
-    """Trains ``classifier`` in place on the stream's images as ``localization``, left as it is, rectifies them."""
+    """Trains ``classifier`` in place on the stream's images as ``localization``, left as it is, rectifies them.
+
+    Each rectified image is moved by the stream's jitter, so that the classifier forgives what is left crooked.
+    """
     cross_entropy = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    def loss_of(batch_images: tf.Tensor, theta: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        predicted = tf.reshape(localization(batch_images, training=False), [-1, 2, 3])
-        rectified = warp_batch(batch_images, predicted, fill_value)
-        return cross_entropy(labels, classifier(tf.stop_gradient(rectified), training=True))
+    def loss_of(batch: Batch) -> tf.Tensor:
+        predicted = tf.reshape(localization(batch.images, training=False), [-1, 2, 3])
+        # One warp for both: jitter after rectification is their product (``geometry.compose``).
+        linear, shift = predicted[:, :, :2], predicted[:, :, 2:]
+        moved = tf.concat([linear @ batch.jitter[:, :, :2], linear @ batch.jitter[:, :, 2:] + shift], axis=2)
+        rectified = warp_batch(batch.images, moved, fill_value)
+        return cross_entropy(batch.labels, classifier(tf.stop_gradient(rectified), training=True))
 
     _fit(classifier, loss_of, stream, _Phase("classifier", steps, learning_rate), progress, log_dir)
 
@@ -218,7 +233,7 @@ class _Phase:
 
 def _fit(
     network: Any,
-    loss_of: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
+    loss_of: Callable[[Batch], tf.Tensor],
     stream: DistortionStream,
     phase: _Phase,
     progress: Progress,
@@ -233,9 +248,9 @@ def _fit(
     optimizer.build(network.trainable_variables)
 
     @tf.function
-    def step(images: tf.Tensor, theta: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def step(batch: Batch) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            loss = loss_of(images, theta, labels)
+            loss = loss_of(batch)
         gradients = tape.gradient(loss, network.trainable_variables)
         gradients, _ = tf.clip_by_global_norm(gradients, 10.0)
         optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
@@ -247,7 +262,7 @@ def _fit(
     with context:
         since, reported = tf.constant(0.0), 0
         for done, batch in zip(range(1, phase.steps + 1), stream, strict=False):
-            since += step(batch.images, batch.theta, batch.labels)
+            since += step(batch)
             if done == 1 or done % LOG_EVERY_STEPS == 0 or done == phase.steps:
                 losses.append(float(since) / (done - reported))
                 since, reported = tf.constant(0.0), done

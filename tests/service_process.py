@@ -42,11 +42,11 @@ def launched(config: str, output: Path, *options: str) -> Iterator[tuple["subpro
 
 @contextlib.contextmanager
 def running_service(config: str, folder: Path, *options: str) -> Iterator[str]:
-    """The URL of a service with ``deploy/<config>.yaml``; stopped with SIGINT, as Ctrl-C does it."""
+    """The URL of a service with ``deploy/<config>.yaml``; stopped by SIGINT to its group, as by Ctrl-C."""
     output = folder / "service.log"
     with launched(f"deploy/{config}.yaml", output, *options) as (process, _, mark):
         yield _wait_for_url(process, output)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
         process.wait(STOP_S)
         assert process.returncode == 0, output.read_text()
         assert not processes_marked(mark), f"the service left {processes_marked(mark)} behind"

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from http_calls import binary, bytes_tensor, encoded, outputs, problem
 from service_process import REPOSITORY, launched, processes_marked, running_service
 
 from services.processes import free_ports
+from services.settings import Limits, Settings, StageSettings
 from stn_core.augment import augment
 from stn_core.recipes import load_recipe
 
@@ -213,6 +215,19 @@ def test_a_port_in_use_is_an_error_at_once(service_url: str) -> None:
     assert result.returncode == 1
     assert f"port {port} on 127.0.0.1 is in use (haproxy, process" in result.stderr
     assert time.monotonic() - started_s < 20
+
+
+def test_the_example_of_the_documentation_runs(service_url: str) -> None:
+    (example,) = re.findall(r"^```python\n(.*?)^```$", (REPOSITORY / "docs/service.md").read_text(), re.M | re.S)
+    names: dict[str, Any] = {"url": service_url}
+    exec(example, names)
+    assert names["rectified"].shape == (10, 28, 28, 1)
+
+
+def test_the_documentation_names_every_setting() -> None:
+    page = (REPOSITORY / "docs/service.md").read_text()
+    keys = [*Settings.model_fields, *StageSettings.model_fields, *Limits.model_fields]
+    assert [key for key in keys if f"`{key}`" not in page] == []
 
 
 @pytest.mark.parametrize("config", ["embedded", "cluster"])

@@ -1,0 +1,82 @@
+"""The commands as a user runs them, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+SHORT = ["--data", "sample", "--batch-size", "32", "--localization-steps", "20", "--classifier-steps", "20"]
+
+
+def _stn(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "stn_cli", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_train_then_evaluate(tmp_path: Path) -> None:
+    trained = _stn(
+        "train", "--out", "b", "--recipe", "rotation", "--name", "turned", "--log-dir", "logs", *SHORT, cwd=tmp_path
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert "wrote b" in trained.stdout
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert manifest["name"] == "turned"
+    assert manifest["recipe"]["name"] == "rotation"
+    evaluated = _stn("evaluate", "--bundle", "b", "--data", "sample", "--json", "out.json", cwd=tmp_path)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "accuracy, distorted" in evaluated.stdout
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["images"] == 500
+    assert result["accuracy_distorted"] == pytest.approx(manifest["metrics"]["accuracy_distorted"], abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--out", "b", "--data", "no-such-data"], "no such name, folder or file"),
+        (["train", "--out", "b", "--recipe", "no-such-recipe"], "neither a file nor the name of a shipped recipe"),
+        (["train", "--out", "b", "--localization", "resnet"], "--localization: Value error, expected one of"),
+        (["train", "--out", "b", "--batch-size", "0", "--data", "sample"], "--batch-size"),
+        (["train", "--out", "b", "--jitter", "elastic", "--data", "sample"], "--jitter"),
+        (["train", "--out", "b", "--name", "No Name", *SHORT], "name"),
+        (["evaluate", "--bundle", "no-such-bundle"], "name of a shipped bundle (digits)"),
+        (["evaluate", "--part", "tset"], "expected train, validation or test"),
+        (["serve", "--config", "no-such-config"], "expected cluster, embedded, local or a file"),
+        (["serve", "--bundle", "no-such-bundle", "--port", "18999"], "name of a shipped bundle (digits)"),
+        (["demo", "--url", "http://127.0.0.1:9", "--images", "1"], "127.0.0.1:9"),
+    ],
+)
+def test_a_mistake_ends_in_one_clear_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    result = _stn(*arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "b").exists()
+
+
+def test_no_command_shows_the_commands(tmp_path: Path) -> None:
+    shown = _stn(cwd=tmp_path)
+    for command in ("train", "evaluate", "reproduce", "serve", "demo"):
+        assert command in shown.stdout + shown.stderr
+
+
+@pytest.mark.service
+def test_demo_shows_the_batch_and_draws_the_picture(service_url: str, tmp_path: Path) -> None:
+    shown = _stn("demo", "--url", service_url, "--images", "200", "--picture", "p/demo.png", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    figures = {
+        line.rsplit(maxsplit=1)[0].strip(): float(line.rsplit(maxsplit=1)[1])
+        for line in shown.stdout.splitlines()
+        if line.strip().startswith("accuracy")
+    }
+    assert figures["accuracy with rectification"] > 0.97
+    assert figures["accuracy with rectification"] > figures["accuracy without rectification"] + 0.04
+    assert str(tmp_path / "p" / "demo.png") in shown.stdout.replace("\n", "")
+    with Image.open(tmp_path / "p" / "demo.png") as picture:
+        assert picture.width > 800
