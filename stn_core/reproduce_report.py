@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
-import platform
-import subprocess
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +16,16 @@ from stn_core.datasets import Dataset, to_float
 from stn_core.figures import Row, Verdict, rectification_grid, verdict_figure
 from stn_core.geometry import corner_errors_px, identity
 from stn_core.original import ROWS, predicted_theta, probabilities, straightened
+from stn_core.provenance import provenance
 
 ANGLES_DEG = (-60, -45, -30, 30, 45, 60)
 ARGUED_DIGIT = 2
-PACKAGES = ("tensorflow", "tf_keras", "numpy", "imaug")
 
 
 def describe_run(plan: dict[str, Any], data: str, cluttered_note: str) -> dict[str, Any]:
     """When, from which commit, where and with what a run was made, and the figures it is compared with."""
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "machine": _machine(),
-        "versions": _versions(),
+        **provenance(),
         "plan": {key: None if value is None else value if isinstance(value, int) else Path(value).name
                  for key, value in plan.items()},
         "data": data,
@@ -175,47 +167,3 @@ def turn(images: NDArray[np.float32], angle_deg: float) -> NDArray[np.float32]:
     theta = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0]], np.float32)  # y points down: output to input
     warped: NDArray[np.float32] = warp(images, np.tile(theta, (len(images), 1, 1))).numpy()
     return warped
-
-
-def _commit() -> str:
-    """The short commit this code is run from, marked where it was changed since; "unknown" outside a checkout."""
-    folder = Path(__file__).parent
-    try:
-        git = ["git", "-C", str(folder)]
-        commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-        changes = subprocess.run(
-            [*git, "status", "--porcelain", "--", str(folder)], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit.stdout.strip() + (" with changes" if changes.stdout.strip() else "")
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
-
-
-def _machine() -> dict[str, Any]:
-    import tensorflow as tf
-
-    gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in _gpus(tf)]
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "load_average_1_min": round(os.getloadavg()[0], 1),
-        "cores": len(os.sched_getaffinity(0)),
-        "accelerator": ", ".join(gpus) or "no GPU",
-    }
-
-
-def _gpus(tf: Any) -> list[Any]:
-    return list(tf.config.list_physical_devices("GPU"))
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
