@@ -279,7 +279,7 @@ async def test_the_body_limit_holds_with_and_without_a_length(http: httpx.AsyncC
     announced = await http.post("/v2/models/predict/infer", content=b"0" * 100_001)
     assert "at most 100000 bytes" in problem(announced, 413, "too-large")
     problem(await http.post("/v2/models/predict/infer", content=endless()), 413, "too-large")
-    assert sent <= 10_000_000
+    assert sent <= 200_000  # the rest was not asked for
 
 
 @pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
@@ -353,10 +353,6 @@ async def test_a_failing_stage_fails_its_models_alone_and_tells_no_secrets(
     links = make_links(engine, settings) | {"classifier": Odd(RuntimeError("secret"))}
     logging.getLogger("ray.serve").propagate = True
     async with client_of(links, settings) as http:
-        answer = await http.post(
-            "/v2/models/predict/infer", **{**binary({"images": images}), "headers": {}}
-        )  # not even JSON
-        problem(answer, 400, "bad-body")
         message = binary({"images": images})
         message["headers"]["x-request-id"] = "r-17"
         answer = await http.post("/v2/models/predict/infer", **message)
