@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from stn_core.errors import BadBody, BadTensor
+from stn_core.errors import BadBody, BadTensor, Unsupported
 
 Array = NDArray[Any]
 
@@ -237,7 +237,12 @@ def _items(header: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def _requested_output(item: dict[str, Any], default: bool) -> RequestedOutput:
-    return RequestedOutput(item["name"], bool(_mapping(item, "parameters").get("binary_data", default)))
+    parameters = _mapping(item, "parameters")
+    if parameters.get("classification"):  # unheard, it would let a client take numbers for class names
+        raise Unsupported(
+            f"outputs: classification of {brief(item['name'])} is not served; ask for probabilities as they are"
+        )
+    return RequestedOutput(item["name"], bool(parameters.get("binary_data", default)))
 
 
 def _decode_tensors(items: list[dict[str, Any]], blob: memoryview) -> dict[str, Array]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
+import cv2
 import imgaug.augmenters as iaa
 import numpy as np
 import pytest
@@ -187,6 +190,14 @@ def test_the_input_is_left_as_it_was(digits: Dataset) -> None:
     images.setflags(write=False)
     augment(images, load_recipe("camera"), seed=1)
     np.testing.assert_array_equal(images, digits.images[:10])
+
+
+def test_opencv_needs_no_libgl() -> None:
+    # imgaug asks for two builds of OpenCV; only the headless one imports on a slim machine, and setup must leave that.
+    (library,) = Path(cv2.__file__).parent.glob("cv2*.so")
+    needed = subprocess.run(["ldd", library], capture_output=True, text=True, check=True).stdout
+    assert "libc.so" in needed
+    assert "libGL.so" not in needed
 
 
 @pytest.mark.parametrize(

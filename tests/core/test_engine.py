@@ -18,11 +18,6 @@ from stn_core.layers import SpatialTransformer
 from stn_core.recipes import load_recipe
 
 
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine.load("digits")
-
-
 def test_it_gives_what_the_layer_and_the_networks_give(engine: Engine, digits: Dataset) -> None:
     images = augment(digits.images[:100], load_recipe("tutorial-mix"), 1).images
     layer = SpatialTransformer(load_network("digits", "localization"))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stn_core.errors import BadBody, BadTensor, StnError
+from stn_core.errors import BadBody, BadTensor, StnError, Unsupported
 from stn_core.wire import DTYPES, decode_request, decode_response, encode_request
 
 VALID = {"name": "x", "datatype": "FP32", "shape": [2], "data": [1.0, 2.0]}
@@ -224,3 +224,12 @@ def test_nothing_but_our_errors_for_a_damaged_message(flips: list[tuple[int, int
         body[place % len(body)] = value
     with contextlib.suppress(StnError):
         decode_request(bytes(body), message.header_length)
+
+
+def test_a_classification_is_refused_not_overheard() -> None:
+    body = {
+        "inputs": [{"name": "x", "datatype": "UINT8", "shape": [1], "data": [1]}],
+        "outputs": [{"name": "p", "parameters": {"classification": 3}}],
+    }
+    with pytest.raises(Unsupported, match="classification of .*p.* is not served"):
+        decode_request(orjson.dumps(body), None)
