@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +18,8 @@ from rich.table import Table
 
 from stn_cli.app import app
 from stn_cli.options import RecipeOption, Seed
-from stn_core.errors import StnError
+from stn_core.errors import InvalidInput, StnError
+from stn_core.recipes import Recipe
 
 START_TIMEOUT_S = 180.0
 SHOWN = 16
@@ -33,38 +36,53 @@ def demo(
     seed: Seed = 7,
 ) -> None:
     """Rectify and classify a batch of real distorted digits before your eyes, then keep serving until Ctrl-C."""
-    console = Console()
+    from stn_core.recipes import load_recipe
+
+    console, chosen = Console(), load_recipe(recipe)
     if url is not None:
-        show(url, images, recipe, picture, seed, console)
+        show(url, images, chosen, picture, seed, console)
         return
+    url = f"http://127.0.0.1:{port}"
+    with _service(port) as service:
+        _wait_until_ready(url, service)
+        show(url, images, chosen, picture, seed, console)
+        console.print(f"\nThe service keeps running at [bold]{url}[/]; Ctrl-C stops it.", highlight=False)
+        if service.wait() != 0:
+            raise StnError(f"the service ended with status {service.returncode}")
+
+
+@contextlib.contextmanager
+def _service(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """``stn serve`` in a process of its own, ended with everything it started when the block is left."""
+    from services.processes import port_is_free
+
+    if not port_is_free("127.0.0.1", port):
+        raise InvalidInput(f"port {port} is in use; show what serves there with --url, or choose another --port")
     # A terminated demo must still take the service down: the signal becomes the exception that `finally` sees.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    service = subprocess.Popen([sys.executable, "-m", "stn_cli", "serve", "--port", str(port)])
+    # In a session of its own the service hears of Ctrl-C once, from here, and not from the terminal as well.
+    command = [sys.executable, "-m", "stn_cli", "serve", "--port", str(port)]
+    service = subprocess.Popen(command, start_new_session=True)
     try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_until_ready(url, service)
-        show(url, images, recipe, picture, seed, console)
-        console.print(f"\nThe service keeps running at [bold]{url}[/]; Ctrl-C stops it.", highlight=False)
-        service.wait()
+        yield service
     except KeyboardInterrupt:
         pass
     finally:
         _stop(service)
 
 
-def show(url: str, count: int, recipe: str, picture: Path, seed: int, console: Console) -> None:
+def show(url: str, count: int, recipe: Recipe, picture: Path, seed: int, console: Console) -> None:
     """Sends ``count`` real digits through the service at ``url``, prints the outcome and draws ``picture``."""
     from stn_client import Client
 
     from stn_core.datasets import sample_digits
     from stn_core.geometry import corner_errors_px, identity
-    from stn_core.recipes import load_recipe
 
     digits = sample_digits()
     chosen = np.random.default_rng(seed).choice(len(digits.images), count, replace=False)
     originals, labels = digits.images[chosen], digits.labels[chosen]
     with Client(url) as client:
-        distorted = client.augment(originals, load_recipe(recipe).model_dump(mode="json", exclude_unset=True), seed)
+        distorted = client.augment(originals, recipe.model_dump(mode="json", exclude_unset=True), seed)
         started_s = time.perf_counter()
         answer = client.predict(distorted.images)
         seconds = time.perf_counter() - started_s
@@ -76,7 +94,7 @@ def show(url: str, count: int, recipe: str, picture: Path, seed: int, console: C
     console.print(_table(labels, without.label, answer, before_px, after_px))
     right, right_without = answer.label == labels, without.label == labels
     console.print(
-        f"{count} real digits, distorted by recipe {recipe}, in {seconds * 1000:.0f} ms "
+        f"{count} real digits, distorted by recipe {recipe.name}, in {seconds * 1000:.0f} ms "
         f"(none of them was used to train the shipped model)",
         highlight=False,
     )
@@ -131,7 +149,7 @@ def _wait_until_ready(url: str, service: subprocess.Popen[bytes]) -> None:
     with Client(url) as client:
         while not client.server_ready():
             if service.poll() is not None:
-                raise StnError(f"the service ended with status {service.returncode} before it was ready")
+                raise StnError(f"the service ended with status {service.returncode} before it was ready; see above")
             if time.monotonic() > deadline_s:
                 raise StnError(f"the service was not ready after {START_TIMEOUT_S:.0f} s")
             time.sleep(0.3)

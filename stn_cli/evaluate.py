@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from stn_cli.app import app, import_tensorflow_quietly
@@ -33,10 +34,20 @@ def evaluate(
 
     if part not in ("train", "validation", "test"):
         raise InvalidInput(f"--part: expected train, validation or test, got {part!r}")
+    chosen = load_recipe(recipe) if recipe else None
     engine = Engine.load(bundle)
-    held_out = getattr(datasets.load(data, path=data_path), part)
-    chosen = load_recipe(recipe) if recipe else engine.manifest.recipe
-    result = measure(engine, held_out.images, held_out.labels, chosen, seed)
+    height, width, channels = engine.manifest.input_shape
+    held_out = getattr(datasets.load(data, path=data_path, size=(height, width), channels=channels), part)
+    console = Console()
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("images")
+        result = measure(
+            engine,
+            held_out,
+            chosen or engine.manifest.recipe,
+            seed,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
 
     table = Table(title=f"{bundle} on {result.images} images ({data}, {part}), distorted by {result.recipe}")
     for heading in ("", "as it comes", "rectified"):
@@ -52,6 +63,6 @@ def evaluate(
         table.add_row(f"corner error, {name}, px", f"{before:.2f}", f"{after:.2f}")
     table.add_row("right before, wrong after", "", f"{result.hurt_rate:.4f}")
     table.add_row("wrong before, right after", "", f"{result.helped_rate:.4f}")
-    Console().print(table)
+    console.print(table)
     if json_file is not None:
         json_file.write_text(result.model_dump_json(indent=2) + "\n")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from stn_cli.app import app, import_tensorflow_quietly
 from stn_cli.options import Data, DataPath, Seed
@@ -40,7 +41,17 @@ def reproduce(
         test_limit=test_limit,
         seed=seed,
     )
-    run(out, plan)
     console = Console()
+    with Progress(
+        TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(title: str, done: int, total: int) -> None:
+            if title not in tasks:
+                tasks[title] = bars.add_task(title, total=total)
+            bars.update(tasks[title], completed=done)
+
+        run(out, plan, progress)
     console.print(Markdown((out / "table.md").read_text()))
     console.print(f"wrote {out}", highlight=False)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stn_cli.app import app, import_tensorflow_quietly
-from stn_cli.options import Data, DataPath, RecipeOption, Seed
+from stn_cli.options import Channels, Data, DataPath, ImageSize, RecipeOption, Seed, parse_size
 from stn_core.errors import InvalidInput
 
 
@@ -20,6 +20,8 @@ def train(
     out: Annotated[Path, typer.Option(help="The folder of the bundle to write.")],
     data: Data = "mnist",
     data_path: DataPath = None,
+    size: ImageSize = None,
+    channels: Channels = None,
     recipe: RecipeOption = "tutorial-mix",
     jitter: Annotated[
         str, typer.Option(help="A recipe that moves rectified images about while the classifier learns, or none.")
@@ -27,8 +29,8 @@ def train(
     name: Annotated[str, typer.Option(help="The bundle's name.")] = "digits",
     localization: Annotated[str, typer.Option(help="tutorial, dense or deep.")] = "deep",
     classifier: Annotated[str, typer.Option(help="fc or cnn.")] = "cnn",
-    localization_steps: Annotated[int, typer.Option(help="Batches to teach the localization network with.")] = 6000,
-    classifier_steps: Annotated[int, typer.Option(help="Batches to train the classifier with.")] = 5000,
+    localization_steps: Annotated[int, typer.Option(help="Batches to teach the localization network with.")] = 10_000,
+    classifier_steps: Annotated[int, typer.Option(help="Batches to train the classifier with.")] = 12_000,
     batch_size: Annotated[int, typer.Option(help="Images a batch.")] = 256,
     localization_rate: Annotated[float, typer.Option(help="Adam's first rate; decays to 0.")] = 2e-3,
     classifier_rate: Annotated[float, typer.Option(help="Adam's first rate; decays to 0.")] = 2e-3,
@@ -57,10 +59,9 @@ def train(
         )
     except ValidationError as error:
         raise InvalidInput("; ".join(f"--{_option(p['loc'])}: {p['msg']}" for p in error.errors())) from None
-    splits = datasets.load(data, path=data_path, seed=seed)
+    splits = datasets.load(data, path=data_path, size=parse_size(size), channels=channels)
     console = Console()
-    counts = ", ".join(f"{len(getattr(splits, part).images)} {part}" for part in ("train", "validation", "test"))
-    console.print(f"{data}: {counts} images; recipe {plan.recipe.name}; bundle {out}", highlight=False)
+    console.print(f"{splits.summary()}; recipe {plan.recipe.name}; bundle {out}", highlight=False)
     with Progress(
         TextColumn("{task.description:13}"),
         BarColumn(),

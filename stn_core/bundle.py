@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,7 +28,7 @@ METRICS = "metrics.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_NETWORK_BYTES = 1 << 30
 NETWORKS = ("localization", "classifier")
-CONVENTION: Final = "theta maps output to input; half-pixel normalized coordinates; x, y"
+Convention = Literal["theta maps output to input; half-pixel normalized coordinates; x, y"]
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$")]
@@ -45,7 +46,7 @@ class Manifest(BaseModel):
     created: str
     input_shape: tuple[Side, Side, Annotated[int, Field(ge=1, le=16)]]
     classes: Annotated[list[str], Field(min_length=2, max_length=100_000)]
-    convention: Literal["theta maps output to input; half-pixel normalized coordinates; x, y"] = CONVENTION
+    convention: Convention = get_args(Convention)[0]
     fill_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     recipe: Recipe
     training: dict[str, Any] = {}
@@ -110,18 +111,24 @@ def write_bundle(folder: Path, networks: Mapping[str, Any], measured: Mapping[st
     ``measured`` is what ``metrics.json`` holds in full; ``manifest`` the fields of ``Manifest`` but for the
     checksums. An existing folder must be a bundle or empty.
     """
+    check_folder(folder)
+    # Beside its place first, so that a write cut short leaves the old bundle whole.
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        new, old = Path(scratch) / "new", Path(scratch) / "old"
+        written = _write_files(new, networks, measured, manifest)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    return written
+
+
+def check_folder(folder: Path) -> None:
+    """BadBundle if a bundle cannot be written to ``folder``: it must be new, empty, or a bundle."""
+    if folder.exists() and not folder.is_dir():
+        raise BadBundle(f"bundle {folder}: expected a folder, got a file; choose another name")
     if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise BadBundle(f"bundle {folder}: the folder holds something that is not a bundle; choose another one")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in NETWORKS:
-        networks[name].save(folder / f"{name}.keras")
-    (folder / METRICS).write_text(json.dumps(measured, indent=2) + "\n")
-    names = [*(f"{name}.keras" for name in NETWORKS), METRICS]
-    written = Manifest(files={name: sha256_of(folder / name) for name in names}, **manifest)
-    data = written.model_dump(mode="json")
-    data["recipe"] = written.recipe.model_dump(mode="json", exclude_unset=True)
-    (folder / MANIFEST).write_text(json.dumps(data, indent=2) + "\n")
-    return written
 
 
 def check_fields(fields: Mapping[str, Any]) -> Manifest:
@@ -132,6 +139,21 @@ def check_fields(fields: Mapping[str, Any]) -> Manifest:
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_files(
+    folder: Path, networks: Mapping[str, Any], measured: Mapping[str, Any], fields: Mapping[str, Any]
+) -> Manifest:
+    folder.mkdir()
+    for name in NETWORKS:
+        networks[name].save(folder / f"{name}.keras")
+    (folder / METRICS).write_text(json.dumps(measured, indent=2) + "\n")
+    names = [*(f"{name}.keras" for name in NETWORKS), METRICS]
+    written = Manifest(files={name: sha256_of(folder / name) for name in names}, **fields)
+    data = written.model_dump(mode="json")
+    data["recipe"] = written.recipe.model_dump(mode="json", exclude_unset=True)
+    (folder / MANIFEST).write_text(json.dumps(data, indent=2) + "\n")
+    return written
 
 
 def _parse_manifest(path: Path) -> Manifest:
@@ -157,19 +179,45 @@ def _validated(data: object, source: str) -> Manifest:
         raise BadBundle(f"{source}: {'.'.join(map(str, first['loc'])) or 'manifest'}: {first['msg']}") from None
 
 
+_TRUSTED_MODULES = ("keras.layers", "keras.initializers", "keras.regularizers", "keras.constraints")
+_TRUSTED_CLASSES = {
+    ("tf_keras.src.engine.functional", "Functional"),
+    ("keras", "Functional"),
+    ("keras", "Sequential"),
+    ("keras.mixed_precision", "Policy"),
+    (None, "__tuple__"),
+    (None, "__ellipsis__"),
+}
+# Layers of Keras that hold code or operations of any kind.
+_REFUSED_LAYERS = {"Lambda", "TFSMLayer", "TensorFlowOpLayer", "TFOpLambda", "SlicingOpLambda"} | {
+    "ClassMethod",
+    "InstanceMethod",
+    "InstanceProperty",
+}
+
+
 def _refuse_foreign_code(path: Path) -> None:
-    """Keras imports whatever module a saved config names; so only its own, and ours, may be named."""
+    """Keras imports whatever module a saved config names: so only its layers, and ours, may be named."""
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
     except (zipfile.BadZipFile, KeyError, ValueError, OSError, RecursionError) as error:
         raise BadBundle(f"bundle: {path} is not a saved Keras network: {error}") from None
     for node in _nodes(config):
-        module, name = node.get("module"), node.get("class_name")
-        ours = str(node.get("registered_name") or "").startswith("stn_core>")
-        trusted = module is None or str(module).split(".")[0] in ("keras", "tf_keras", "builtins")
-        if name in ("Lambda", "TFOpLambda", "function") or not (trusted or ours):
-            raise BadBundle(f"bundle: {path} names {module}.{name}, and only Keras layers without own code are loaded")
+        if not _is_trusted(node.get("module"), node["class_name"], node.get("registered_name")):
+            raise BadBundle(
+                f"bundle: {path} names {node.get('module')}.{node['class_name']}, and only Keras' layers without code "
+                "of their own, and SpatialTransformer, are loaded"
+            )
+
+
+def _is_trusted(module: object, name: object, registered: object) -> bool:
+    # Keras looks a registered name up before it imports the module: the two must say the same.
+    if (module, name) == ("stn_core.layers", "SpatialTransformer"):
+        return registered == "stn_core>SpatialTransformer"
+    if registered not in (None, name) or name in _REFUSED_LAYERS:
+        return False
+    return module in _TRUSTED_MODULES or (module, name) in _TRUSTED_CLASSES
 
 
 def _nodes(config: Any) -> Iterator[dict[str, Any]]:

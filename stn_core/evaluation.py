@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from reprlib import repr as brief
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from stn_core.augment import augment
+from stn_core.datasets import Dataset
 from stn_core.engine import Engine
+from stn_core.errors import BadData
 from stn_core.geometry import corner_errors_px, identity
 from stn_core.recipes import Recipe
 
 BATCH_SIZE = 500
+
+Progress = Callable[[int, int], None]
 
 
 class Spread(BaseModel):
@@ -59,12 +65,22 @@ class Evaluation(BaseModel):
         }
 
 
-def evaluate(engine: Engine, images: NDArray[Any], labels: NDArray[np.int64], recipe: Recipe, seed: int) -> Evaluation:
-    """The measures of ``engine`` on ``images [N, H, W, C]`` as they are, and distorted by ``recipe`` and ``seed``."""
+def evaluate(engine: Engine, data: Dataset, recipe: Recipe, seed: int, progress: Progress | None = None) -> Evaluation:
+    """The measures of ``engine`` on the images of ``data`` as they are, and distorted by ``recipe`` and ``seed``.
+
+    ``progress`` is called with the images done and those in all. BadData if the bundle knows other classes.
+    """
+    if tuple(data.classes) != tuple(engine.manifest.classes):
+        raise BadData(
+            f"data {data.name}: expected the bundle's {len(engine.manifest.classes)} classes "
+            f"({brief(engine.manifest.classes)}), got {len(data.classes)} ({brief(data.classes)})"
+        )
+    images, labels = data.images, data.labels
     size = (images.shape[1], images.shape[2])
     distorted = augment(images, recipe, seed)
-    theta_original, original, original_raw = _run(engine, images)
-    theta_distorted, straight, crooked = _run(engine, distorted.images)
+    done = _Count(2 * len(images), progress)
+    theta_original, original, original_raw = _run(engine, images, done)
+    theta_distorted, straight, crooked = _run(engine, distorted.images, done)
     nothing = identity(len(images))
     known = distorted.affine  # where a step was not affine, there is no theta to measure against
     return Evaluation(
@@ -83,13 +99,26 @@ def evaluate(engine: Engine, images: NDArray[Any], labels: NDArray[np.int64], re
     )
 
 
-def _run(engine: Engine, images: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+class _Count:
+    """Images done, reported as they are."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.total, self.done, self.progress = total, 0, progress
+
+    def add(self, images: int) -> None:
+        self.done += images
+        if self.progress:
+            self.progress(self.done, self.total)
+
+
+def _run(engine: Engine, images: NDArray[Any], done: _Count) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Theta, label after rectification, label without it."""
     parts = []
     for start in range(0, len(images), BATCH_SIZE):
         batch = images[start : start + BATCH_SIZE]
         rectified, theta = engine.rectify(batch)
         parts.append((theta, engine.classify(rectified)[0], engine.classify(batch)[0]))
+        done.add(len(batch))
     theta, with_rectification, without = (np.concatenate(column) for column in zip(*parts, strict=True))
     return theta, with_rectification, without
 

@@ -7,8 +7,8 @@ Convention
     sampled from: the inverse mapping of Spatial Transformer Networks (arXiv 1506.02025), equation 1. Points are
     (x, y); sizes are (height, width).
 
-All functions take and give NumPy arrays, in float64 unless the input says otherwise. ``pixel_coefficients`` and
-``apply_affine`` use operators alone and so serve TensorFlow tensors too.
+All functions take and give NumPy arrays, in float64 unless the input says otherwise. ``pixel_coefficients``,
+``composed_parts`` and ``apply_affine`` use operators alone and so serve TensorFlow tensors too.
 """
 
 from __future__ import annotations
@@ -38,10 +38,12 @@ def compose(first: ArrayLike, then: ArrayLike) -> NDArray[Any]:
     With inverse mappings the matrices multiply in reading order: an output point goes through ``then`` to the
     intermediate image and through ``first`` to the input.
     """
-    a, b = _check(first), _check(then)
-    linear = a[..., :2] @ b[..., :2]
-    shift = a[..., :2] @ b[..., 2:] + a[..., 2:]
-    return np.concatenate([linear, shift], axis=-1)
+    return np.concatenate(composed_parts(_check(first), _check(then)), axis=-1)
+
+
+def composed_parts(first: Any, then: Any) -> tuple[Any, Any]:
+    """``compose`` in two parts, ``[B, 2, 2]`` and ``[B, 2, 1]``, for arrays or tensors."""
+    return first[..., :2] @ then[..., :2], first[..., :2] @ then[..., 2:] + first[..., 2:]
 
 
 def invert(theta: ArrayLike) -> NDArray[Any]:

@@ -64,13 +64,12 @@ class Row:
     cluttered_seconds: float | None = None
 
 
-def reproduce(out_dir: Path, plan: Plan | None = None, progress: bool = True) -> dict[str, Any]:
+def reproduce(out_dir: Path, plan: Plan, progress: Progress) -> dict[str, Any]:
     """Trains and measures the four rows; writes table.json, table.md and two pictures, and gives the table.
 
     BadData before any training if the data is not there; where only the cluttered set is missing, its column is left
     out and the table says so.
     """
-    plan = plan or Plan()
     splits = load(plan.source, path=plan.path)
     if splits.image_shape != INPUT_SHAPE:
         raise BadData(f"{plan.source}: the original system takes images {INPUT_SHAPE}, got {splits.image_shape}")
@@ -81,14 +80,12 @@ def reproduce(out_dir: Path, plan: Plan | None = None, progress: bool = True) ->
 
     rows: dict[str, Row] = {}
     networks: dict[str, Any] = {}
-    with _Display(progress) as display:
-        for key in ROWS:
-            trained = train_row(key, mixed, plan.epochs, plan.seed, display.show)
-            networks[key] = trained.network
-            rows[key] = _measure(trained, test, distorted_test)
-            if cluttered is not None:
-                _add_cluttered(rows[key], key, cluttered, plan, display.show)
-            display.say(f"{ROWS[key]}: {rows[key].original:.4f} original, {rows[key].distorted:.4f} distorted")
+    for key in ROWS:
+        trained = train_row(key, mixed, plan.epochs, plan.seed, progress)
+        networks[key] = trained.network
+        rows[key] = _measure(trained, test, distorted_test)
+        if cluttered is not None:
+            _add_cluttered(rows[key], key, cluttered, plan, progress)
     table = {
         **describe_run(asdict(plan), splits.train.name, cluttered_note),
         "train_images": len(mixed),
@@ -136,7 +133,8 @@ def _load_cluttered(plan: Plan) -> tuple[Splits | None, str]:
     if plan.cluttered is None:
         return None, "left out as asked"
     try:
-        splits = load(plan.cluttered)
+        # A file given for MNIST says nothing of where the cluttered set is; a folder may hold both.
+        splits = load(plan.cluttered, path=plan.path if plan.path and plan.path.is_dir() else None)
     except BadData as error:
         return None, f"left out: {error}"
     return splits, f"each row trained anew on it for {plan.cluttered_epochs} epochs"
@@ -149,31 +147,3 @@ def _add_cluttered(row: Row, key: str, splits: Splits, plan: Plan, progress: Pro
     )
     row.cluttered = accuracy(trained.network, test.images, test.labels)
     row.cluttered_parameters, row.cluttered_seconds = trained.parameters, round(trained.seconds, 1)
-
-
-class _Display:
-    """A progress bar for each network on the terminal; nothing at all when not wanted."""
-
-    def __init__(self, wanted: bool) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.wanted = wanted
-        self.bars = Progress(*columns, disable=not wanted)
-        self.tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> _Display:
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
-    def say(self, line: str) -> None:
-        if self.wanted:
-            self.bars.console.print(line)
-
-    def show(self, title: str, done: int, total: int) -> None:
-        if title not in self.tasks:
-            self.tasks[title] = self.bars.add_task(title, total=total)
-        self.bars.update(self.tasks[title], completed=done)

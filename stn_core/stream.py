@@ -54,14 +54,13 @@ class DistortionStream:
     def __iter__(self) -> Iterator[Batch]:
         generator = np.random.default_rng(self._seed)
         drawn, count = np.uint64(0), len(self._images)
-        order = np.concatenate([generator.permutation(count) for _ in range(1 + self._batch_size // count)])
-        at = 0
+        order: NDArray[np.int64] = np.empty(0, np.int64)
         while True:
-            if at + self._batch_size > len(order):
-                order, at = np.concatenate([order[at:], generator.permutation(count)]), 0
-            chosen = order[at : at + self._batch_size]
+            while len(order) < self._batch_size:
+                order = np.concatenate([order, generator.permutation(count)])
+            chosen, order = order[: self._batch_size], order[self._batch_size :]
             yield self._batch(chosen, drawn + np.arange(self._batch_size, dtype=np.uint64))
-            at, drawn = at + self._batch_size, drawn + np.uint64(self._batch_size)
+            drawn += np.uint64(self._batch_size)
 
     def _batch(self, chosen: NDArray[np.int64], ids: Ids) -> Batch:
         images = to_float(self._images[chosen])

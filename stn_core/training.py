@@ -20,13 +20,13 @@ import tensorflow as tf
 import tf_keras
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from stn_core.bundle import Manifest, check_fields, write_bundle
+from stn_core.bundle import Manifest, check_fields, check_folder, write_bundle
 from stn_core.classifiers import CLASSIFIER_KINDS, build_classifier
 from stn_core.datasets import Dataset, Splits
 from stn_core.engine import Engine
 from stn_core.errors import BadData, StnError
 from stn_core.evaluation import evaluate
-from stn_core.geometry import CORNERS, apply_affine
+from stn_core.geometry import CORNERS, apply_affine, composed_parts
 from stn_core.localization import LOCALIZATION_KINDS, build_localization
 from stn_core.recipes import Recipe, is_affine
 from stn_core.stream import Batch, DistortionStream, warp_batch
@@ -49,7 +49,7 @@ class TrainingFailed(StnError):
 
 
 class TrainingPlan(BaseModel):
-    """How to train: networks, distortions, steps, rates and the seed. The defaults made the shipped digits bundle."""
+    """How to train: networks, distortions, steps, rates and the seed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,8 +59,8 @@ class TrainingPlan(BaseModel):
     classifier: str = "cnn"
     seed: int = Field(default=1, ge=0, lt=1 << 31)
     batch_size: int = Field(default=256, ge=2, le=65_536)
-    localization_steps: int = Field(default=6000, ge=1)
-    classifier_steps: int = Field(default=5000, ge=1)
+    localization_steps: int = Field(default=10_000, ge=1)
+    classifier_steps: int = Field(default=12_000, ge=1)
     localization_rate: float = Field(default=2e-3, gt=0, lt=1)
     classifier_rate: float = Field(default=2e-3, gt=0, lt=1)
     localization_original_share: float = Field(default=0.15, ge=0, le=0.9)
@@ -108,7 +108,8 @@ def train(
         "fill_fraction": plan.recipe.fill_fraction,
         "recipe": plan.recipe,
     }
-    check_fields(fields)  # a bad name must fail now, not after the training
+    check_fields(fields)  # a bad name or place must fail now, not after the training
+    check_folder(folder)
 
     def stream(original_share: float, seed: int, jitter: Recipe | None = None) -> DistortionStream:
         return DistortionStream(data.images, data.labels, plan.recipe, plan.batch_size, original_share, seed, jitter)
@@ -137,7 +138,7 @@ def train(
     networks = {"localization": localization, "classifier": classifier}
     engine = Engine(check_fields(fields), networks)
     measured = {
-        part: evaluate(engine, held_out.images, held_out.labels, plan.recipe, EVALUATION_SEED)
+        part: evaluate(engine, held_out, plan.recipe, EVALUATION_SEED)
         for part, held_out in (("validation", splits.validation), ("test", splits.test))
     }
     facts = {
@@ -212,9 +213,8 @@ def train_classifier(
 
     def loss_of(batch: Batch) -> tf.Tensor:
         predicted = tf.reshape(localization(batch.images, training=False), [-1, 2, 3])
-        # One warp for both: jitter after rectification is their product (``geometry.compose``).
-        linear, shift = predicted[:, :, :2], predicted[:, :, 2:]
-        moved = tf.concat([linear @ batch.jitter[:, :, :2], linear @ batch.jitter[:, :, 2:] + shift], axis=2)
+        # One warp for both, so that the image is interpolated once.
+        moved = tf.concat(composed_parts(predicted, batch.jitter), axis=2)
         rectified = warp_batch(batch.images, moved, fill_value)
         return cross_entropy(batch.labels, classifier(tf.stop_gradient(rectified), training=True))
 

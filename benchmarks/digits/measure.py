@@ -34,10 +34,7 @@ def main() -> None:
         **provenance(),
         "bundle": {"name": engine.manifest.name, "version": engine.manifest.version, **engine.manifest.training},
         "data": splits.test.name,
-        "evaluations": [
-            evaluate(engine, splits.test.images, splits.test.labels, engine.manifest.recipe, seed).model_dump()
-            for seed in SEEDS
-        ],
+        "evaluations": [evaluate(engine, splits.test, engine.manifest.recipe, seed).model_dump() for seed in SEEDS],
         "images_per_s": {str(size): round(_images_per_s(engine, splits.test.images[:size])) for size in BATCH_SIZES},
     }
     (FOLDER / "results.json").write_text(json.dumps(results, indent=2) + "\n")

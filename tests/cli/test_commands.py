@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from service_process import STARTED_BY, processes_marked
+from stn_client import Client
+
+from services.processes import free_ports
 
 SHORT = ["--data", "sample", "--batch-size", "32", "--localization-steps", "20", "--classifier-steps", "20"]
 
@@ -80,3 +88,43 @@ def test_demo_shows_the_batch_and_draws_the_picture(service_url: str, tmp_path: 
     assert str(tmp_path / "p" / "demo.png") in shown.stdout.replace("\n", "")
     with Image.open(tmp_path / "p" / "demo.png") as picture:
         assert picture.width > 800
+
+
+@pytest.mark.service
+def test_demo_starts_the_service_keeps_it_up_and_ctrl_c_ends_all_of_it(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    mark = f"{STARTED_BY}=demo-{os.getpid()}-{port}"
+    output = tmp_path / "demo.log"
+    with output.open("w") as log:
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "stn_cli", "demo", "--port", str(port), "--images", "64"],
+            cwd=tmp_path,
+            env={**os.environ, **dict([mark.split("=")])},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_for("The service keeps running", output, demo)
+        with Client(f"http://127.0.0.1:{port}") as client:
+            assert client.server_ready()
+        taken = _stn("demo", "--port", str(port), cwd=tmp_path)
+        assert taken.returncode == 2
+        assert f"port {port} is in use" in taken.stderr
+        os.killpg(demo.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
+        assert demo.wait(60) == 0, output.read_text()
+        assert "Traceback" not in output.read_text()
+        assert not processes_marked(mark)
+    finally:
+        for pid in (demo.pid, *processes_marked(mark)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        demo.wait()
+
+
+def _wait_for(text: str, output: Path, process: subprocess.Popen[bytes], timeout_s: float = 240) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while text not in output.read_text():
+        assert process.poll() is None, output.read_text()
+        assert time.monotonic() < deadline_s, output.read_text()
+        time.sleep(0.2)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tf_keras
 
-from stn_core.bundle import find_bundle, load_network, read_manifest, write_bundle
+from stn_core.bundle import _is_trusted, find_bundle, load_network, read_manifest, write_bundle
 from stn_core.classifiers import build_classifier
 from stn_core.errors import BadBundle
+from stn_core.layers import SpatialTransformer
 from stn_core.localization import build_localization
 from stn_core.recipes import load_recipe
 
@@ -125,7 +126,7 @@ def test_a_network_with_code_of_its_own_is_refused(bundle: Path) -> None:
     network = tf_keras.Sequential([tf_keras.layers.Input((28, 28, 1)), tf_keras.layers.Lambda(lambda x: x * 2)])
     _replace_network(bundle, network.save)
     read_manifest(bundle)
-    with pytest.raises(BadBundle, match="Lambda, and only Keras layers"):
+    with pytest.raises(BadBundle, match="Lambda, and only Keras' layers"):
         load_network(bundle, "classifier")
 
 
@@ -150,3 +151,42 @@ def test_a_file_that_is_no_network_is_refused(bundle: Path) -> None:
     _replace_network(bundle, lambda path: path.write_bytes(b"not a network"))
     with pytest.raises(BadBundle, match="not a saved Keras network"):
         load_network(bundle, "classifier")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "registered"),
+    [
+        ("evilmod", "X", "stn_core>Nope"),
+        ("evilmod", "X", "stn_core>SpatialTransformer"),
+        ("evilmod", "SpatialTransformer", "stn_core>SpatialTransformer"),
+        ("stn_core.layers", "warp", None),
+        ("keras.layers", "Dense", "evil>Dense"),
+        ("keras.layers", "TensorFlowOpLayer", None),
+        ("keras.layers", "TFSMLayer", None),
+        ("keras.utils", "get_file", None),
+        ("builtins", "eval", None),
+        (None, "Anything", None),
+    ],
+)
+def test_only_keras_layers_and_ours_are_trusted(module: str | None, name: str, registered: str | None) -> None:
+    assert not _is_trusted(module, name, registered)
+
+
+def test_a_spatial_transformer_is_loaded_from_a_bundle(bundle: Path) -> None:
+    layer = SpatialTransformer(build_localization("dense", (28, 28, 1)))
+    network = tf_keras.Sequential([layer, build_classifier("fc", (28, 28, 1))])
+    network.build((None, 28, 28, 1))
+    _replace_network(bundle, network.save)
+    assert load_network(bundle, "classifier").count_params() == network.count_params()
+
+
+def test_writing_over_a_bundle_replaces_it_whole(bundle: Path) -> None:
+    before = read_manifest(bundle)
+    networks = {name: load_network(bundle, name) for name in ("localization", "classifier")}
+    fields = before.model_dump(exclude={"files", "recipe", "version"})
+    write_bundle(bundle, networks, {}, **fields, recipe=before.recipe, version="2")
+    assert read_manifest(bundle).version == "2"
+    assert [entry.name for entry in bundle.parent.iterdir()] == [bundle.name]
+    with pytest.raises(KeyError):
+        write_bundle(bundle, {"localization": networks["localization"]}, {}, **fields, recipe=before.recipe)
+    assert read_manifest(bundle).version == "2", "a write cut short left the old bundle whole"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,7 +12,7 @@ from stn_core.augment import augment
 from stn_core.bundle import load_network
 from stn_core.datasets import Dataset
 from stn_core.engine import Engine
-from stn_core.errors import BadTensor, Unsupported
+from stn_core.errors import BadData, BadTensor, Unsupported
 from stn_core.evaluation import evaluate
 from stn_core.geometry import identity
 from stn_core.layers import SpatialTransformer
@@ -86,7 +87,7 @@ def test_a_theta_for_each_image_and_a_network_for_each_call(engine: Engine) -> N
 
 def test_the_shipped_bundle_straightens_digits_it_was_not_trained_on(engine: Engine, digits: Dataset) -> None:
     # The sample's digits are the validation set of the shipped bundle; its test figures are in metrics.json.
-    result = evaluate(engine, digits.images, digits.labels, load_recipe("tutorial-mix"), seed=11)
+    result = evaluate(engine, digits, load_recipe("tutorial-mix"), seed=11)
     assert result.accuracy_original > 0.99
     assert result.accuracy_distorted > 0.985
     assert result.accuracy_distorted_unrectified < 0.95
@@ -94,3 +95,9 @@ def test_the_shipped_bundle_straightens_digits_it_was_not_trained_on(engine: Eng
     assert result.corner_error_unrectified_px.median > 6.5
     assert result.hurt_rate < 0.006
     assert result.helped_rate > 10 * result.hurt_rate
+
+
+def test_other_classes_than_the_bundles_are_not_measured(engine: Engine, digits: Dataset) -> None:
+    letters = dataclasses.replace(digits, classes=tuple("abcdefghij"))
+    with pytest.raises(BadData, match="expected the bundle's 10 classes"):
+        evaluate(engine, letters, load_recipe("rotation"), seed=1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stn_core.datasets import load
+from stn_core.datasets import load, to_float
 from stn_core.errors import BadTensor
 from stn_core.figures import MAX_BYTES, RIGHT, WRONG, Row, Verdict, rectification_grid, verdict_figure
 
@@ -29,7 +29,7 @@ def test_a_grid_shows_right_in_green_and_wrong_in_red(tmp_path, digits):
     assert path == right_path
     assert RIGHT in colours_in(path)
     assert WRONG not in colours_in(path)
-    rows = [original, Row("distorted", digits.float_images(), wrong, errors)]
+    rows = [original, Row("distorted", to_float(digits.images), wrong, errors)]
     path = rectification_grid(tmp_path / "wrong.png", rows, digits.labels)
     assert WRONG in colours_in(path)
     assert RIGHT not in colours_in(path)

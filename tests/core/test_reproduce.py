@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from stn_core import anchors
-from stn_core.datasets import load
+from stn_core.datasets import load, to_float
 from stn_core.errors import BadData
 from stn_core.original import ROWS, Trained, build_row, predicted_theta, probabilities, straightened
 from stn_core.reproduce import Plan, reproduce
@@ -21,12 +21,12 @@ def trial(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduce")
     digits = load("sample").train.limit(300)
     spots = np.zeros((300, 40, 40), np.float32)
-    spots[:, 8:36, 4:32] = digits.float_images()[..., 0]
+    spots[:, 8:36, 4:32] = to_float(digits.images)[..., 0]
     np.savez(folder / "spots.npz", images=spots, labels=digits.labels, classes=digits.classes)
     plan = Plan(
         "sample", None, str(folder / "spots.npz"), epochs=2, cluttered_epochs=1, train_limit=500, test_limit=100
     )
-    return folder / "out", reproduce(folder / "out", plan, progress=False)
+    return folder / "out", reproduce(folder / "out", plan, lambda *_: None)
 
 
 def test_every_row_is_measured_on_every_set(trial):
@@ -85,7 +85,7 @@ def test_a_missing_cluttered_set_leaves_its_column_out_and_says_so(tmp_path, mon
 
     monkeypatch.setattr("stn_core.reproduce.train_row", untrained)  # the training is not what is tested here
     plan = Plan("sample", None, str(tmp_path / "nowhere.npz"), train_limit=70, test_limit=20)
-    table = reproduce(tmp_path / "out", plan, progress=False)
+    table = reproduce(tmp_path / "out", plan, lambda *_: None)
     assert all(row["cluttered"] is None for row in table["rows"].values())
     assert table["cluttered"].startswith("left out: ")
     assert "left out: " in (tmp_path / "out" / "table.md").read_text()
@@ -94,10 +94,10 @@ def test_a_missing_cluttered_set_leaves_its_column_out_and_says_so(tmp_path, mon
 def test_missing_or_foreign_data_fails_before_anything_is_written(tmp_path):
     out = tmp_path / "out"
     with pytest.raises(BadData, match="there is no such name"):
-        reproduce(out, Plan("mnits"), progress=False)
+        reproduce(out, Plan("mnits"), lambda *_: None)
     np.savez(tmp_path / "wide.npz", images=np.zeros((20, 9, 28), np.uint8), labels=np.arange(20) % 2)
     with pytest.raises(BadData, match=r"takes images \(28, 28, 1\), got \(9, 28, 1\)"):
-        reproduce(out, Plan(str(tmp_path / "wide.npz")), progress=False)
+        reproduce(out, Plan(str(tmp_path / "wide.npz")), lambda *_: None)
     with pytest.raises(BadData, match="epochs: expected at least 1"):
         Plan(epochs=0)
     assert not out.exists()
@@ -106,7 +106,7 @@ def test_missing_or_foreign_data_fails_before_anything_is_written(tmp_path):
 def test_an_untrained_transformer_hands_the_image_on_unchanged():
     digits = load("sample").test.limit(20)
     network = build_row("stn+cnn", (28, 28, 1), 10, seed=0)
-    assert np.array_equal(straightened(network, digits.images), digits.float_images())
+    assert np.array_equal(straightened(network, digits.images), to_float(digits.images))
     assert np.array_equal(predicted_theta(network, digits.images), np.tile(np.eye(2, 3, dtype=np.float32), (20, 1, 1)))
     assert np.allclose(probabilities(network, digits.images).sum(axis=1), 1, atol=1e-5)
 
