@@ -96,12 +96,7 @@ class MicroBatcher:
         self._in_flight = 0
         self._images_per_s = 0.0
         self._wake_up: asyncio.Handle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def waiting_images(self) -> int:
-        """Images that wait for a batch."""
-        return self._waiting_images
+        self._tasks: set[asyncio.Task[None]] = set()  # the event loop alone would not keep them alive
 
     async def submit(self, operation: Hashable, columns: Columns) -> Columns:
         """The result for ``columns``, whose arrays all have the same leading dimension of at least 1.
@@ -124,10 +119,6 @@ class MicroBatcher:
             return await request.done
         finally:
             self._drop(request)
-
-    async def close(self) -> None:
-        """Waits for the batches in flight."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _admit(self, images: int, bytes_per_image: int) -> None:
         limit, limit_bytes = self._settings.max_queued_images, self._settings.max_queued_bytes

@@ -5,10 +5,11 @@ import zlib
 from collections.abc import AsyncIterable, Mapping
 
 from services.settings import Limits
-from stn_core.errors import BadBody, Overloaded, TooLarge
+from stn_core.errors import BadBody, Overloaded, TooLarge, brief
 
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _IDENTITY = ("", "identity")
+_MAX_DIGITS = 18
 
 
 class ByteBudget:
@@ -32,10 +33,6 @@ class ByteBudget:
 
     def give_back(self, count: int) -> None:
         self._used_bytes -= count
-
-    @property
-    def used_bytes(self) -> int:
-        return self._used_bytes
 
 
 class ByteLease:
@@ -62,13 +59,13 @@ async def read_body(
     headers: Mapping[str, str], stream: AsyncIterable[bytes], limits: Limits, lease: ByteLease
 ) -> bytes:
     """The decompressed body; TooLarge as soon as it is known to be larger than allowed."""
-    announced = _content_length(headers)
+    announced = whole_number(headers, "content-length")
     if announced is not None:
         _check_size(announced, limits)
         lease.hold(announced)
     encoding = headers.get("content-encoding", "").strip().lower()
     if encoding not in _IDENTITY and encoding not in _WINDOW_BITS:
-        raise BadBody(f"content-encoding: expected gzip, deflate or none, got {encoding!r}")
+        raise BadBody(f"content-encoding: expected gzip, deflate or none, got {brief(encoding)}")
     chunks: list[bytes] = []
     size = 0
     async for chunk in stream:
@@ -102,12 +99,13 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     return plain
 
 
-def _content_length(headers: Mapping[str, str]) -> int | None:
-    text = headers.get("content-length")
+def whole_number(headers: Mapping[str, str], name: str) -> int | None:
+    """The number in the header ``name``, None without that header; BadBody if it is none."""
+    text = headers.get(name)
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit():
-        raise BadBody(f"content-length: expected a whole number, got {text!r}")
+    if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS:  # int() refuses thousands of digits
+        raise BadBody(f"{name}: expected a whole number of at most {_MAX_DIGITS} digits, got {brief(text)}")
     return int(text)
 
 

@@ -23,12 +23,16 @@ def read_deploy_config(path: str | Path) -> dict[str, Any]:
     """The config in the YAML file ``path``; InvalidInput names every key that nothing would read, and bad arguments."""
     path = Path(path)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"config {path}: cannot be read ({error.strerror}); there are some in deploy/") from None
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"config {path}: expected YAML in UTF-8, got other bytes ({error}); save it as UTF-8"
+        ) from None
     try:
         config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise InvalidInput(f"config {path}: expected YAML, got something that does not parse: {error}") from None
     if not isinstance(config, dict):
         raise InvalidInput(f"config {path}: expected a mapping with 'applications', got {type(config).__name__}")
@@ -53,7 +57,14 @@ def _problems(config: dict[str, Any]) -> Iterator[str]:
         ServeDeploySchema.model_validate(config)
     except ValidationError as error:
         yield from _lines(error, "")
-    for index, application in enumerate(config.get("applications") or ()):
+    except (AttributeError, KeyError, TypeError) as error:  # Ray's validators take the types of some parts for granted
+        yield f"a part of it is of another type than Ray Serve expects ({error}); compare it with those in deploy/"
+    applications = config.get("applications")
+    if not isinstance(applications, list) or not applications:
+        got = "an empty one" if applications == [] else type(applications).__name__
+        yield f"applications: expected a list of at least one application, got {got}; see those in deploy/"
+        return
+    for index, application in enumerate(applications):
         if isinstance(application, dict) and application.get("import_path") == IMPORT_PATH:
             try:
                 Settings.model_validate(application.get("args") or {})

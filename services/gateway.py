@@ -14,9 +14,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.batching import Columns, retry_after_header
-from services.body import ByteBudget, read_body
+from services.body import ByteBudget, read_body, whole_number
 from services.pipelines import Pipelines
-from services.protocol import ModelSpec, server_metadata
+from services.protocol import ModelSpec, find_model, server_metadata
 from services.settings import Settings
 from stn_core.errors import (
     PROBLEM_CONTENT_TYPE,
@@ -27,6 +27,8 @@ from stn_core.errors import (
     TimedOut,
     TooLarge,
     Unavailable,
+    brief,
+    shortened,
 )
 from stn_core.wire import HEADER_LENGTH, InferRequest, Message, decode_request, encode_response
 
@@ -98,7 +100,7 @@ class Gateway:
             with self._budget.lease() as lease:
                 async with asyncio.timeout(timeout_s) as deadline:
                     body = await read_body(request.headers, request.stream(), self._limits, lease)
-                    decoded = await self._decode(body, request.headers.get(HEADER_LENGTH))
+                    decoded = await self._decode(body, whole_number(request.headers, HEADER_LENGTH))
                     asked_s = _asked_timeout_s(decoded)
                     if asked_s is not None and asked_s < timeout_s:
                         timeout_s = asked_s
@@ -115,15 +117,14 @@ class Gateway:
         return Response(message.body, headers=message.headers)
 
     def _model(self, request: Request) -> ModelSpec:
-        return self._pipelines.find(request.path_params["model"], request.path_params.get("version"))
+        return find_model(self._pipelines.specs, request.path_params["model"], request.path_params.get("version"))
 
     async def _check_ready(self, stages: tuple[str, ...] | None) -> None:
         unready = await self._pipelines.unready_stages(stages)
         if unready:
             raise Unavailable(f"not ready: the {' and the '.join(unready)} did not say that it is warm; try again soon")
 
-    async def _decode(self, body: bytes, header_length: str | None) -> InferRequest:
-        length = _header_length(header_length)
+    async def _decode(self, body: bytes, length: int | None) -> InferRequest:
         json_bytes = len(body) if length is None else min(length, len(body))
         if json_bytes > self._limits.max_json_bytes:
             raise TooLarge(
@@ -154,17 +155,8 @@ def _check_outputs(spec: ModelSpec, request: InferRequest) -> None:
     """Refuses unknown outputs before any work is done for them."""
     for output in request.outputs or ():
         if output.name not in spec.output_names:
-            raise BadTensor(
-                f"outputs: expected some of {', '.join(spec.output_names)} of model {spec.name}, got {output.name!r}"
-            )
-
-
-def _header_length(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not text.isascii() or not text.isdigit():
-        raise BadBody(f"{HEADER_LENGTH}: expected a whole number, got {text!r}")
-    return int(text)
+            known = ", ".join(spec.output_names)
+            raise BadTensor(f"outputs: expected some of {known} of model {spec.name}, got {brief(output.name)}")
 
 
 def _asked_timeout_s(request: InferRequest) -> float | None:
@@ -173,7 +165,7 @@ def _asked_timeout_s(request: InferRequest) -> float | None:
     if asked is None or asked == 0:
         return None
     if not isinstance(asked, int) or isinstance(asked, bool) or asked < 0:
-        raise BadBody(f"parameters.timeout: expected microseconds as a whole number, got {asked!r}")
+        raise BadBody(f"parameters.timeout: expected microseconds as a whole number, got {brief(asked)}")
     return asked * _MICROSECONDS
 
 
@@ -186,7 +178,7 @@ def _guarded(handler: Handler) -> Handler:
         except StnError as error:
             return _problem(error, request)
         except Exception:
-            request_id = request.headers.get("x-request-id") or uuid.uuid4().hex
+            request_id = shortened(request.headers.get("x-request-id") or uuid.uuid4().hex)
             logger.exception("request %s to %s failed", request_id, request.url.path)
             return _problem(StnError(f"the service failed on request {request_id}; its log has the reason"), request)
 
@@ -195,9 +187,10 @@ def _guarded(handler: Handler) -> Handler:
 
 async def _unknown_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    path = shortened(request.url.path)
     detail = {
-        404: f"{request.url.path}: no such route; the protocol's are below /v2, see GET /v2 and /v2/models/predict",
-        405: f"{request.url.path}: expected another method than {request.method}",
+        404: f"{path}: no such route; the protocol's are below /v2, see GET /v2 and /v2/models/predict",
+        405: f"{path}: expected another method than {shortened(request.method)}",
     }.get(error.status_code, str(error.detail))
     code = {404: "unknown-route", 405: "wrong-method"}.get(error.status_code, "http")
     document = {
@@ -206,7 +199,7 @@ async def _unknown_route(request: Request, error: Exception) -> Response:
         "status": error.status_code,
         "detail": detail,
         "error": detail,
-        "instance": request.url.path,
+        "instance": path,
     }
     headers = dict(error.headers or {})
     return Response(orjson.dumps(document), error.status_code, headers, media_type=PROBLEM_CONTENT_TYPE)
@@ -216,7 +209,7 @@ def _problem(error: StnError, request: Request) -> Response:
     headers = {"retry-after": retry_after_header(error)} if isinstance(error, Overloaded) else {}
     if isinstance(error, Unavailable):
         headers["retry-after"] = "1"
-    document = error.problem(request.url.path)
+    document = error.problem(shortened(request.url.path))
     return Response(orjson.dumps(document), error.status, headers, media_type=PROBLEM_CONTENT_TYPE)
 
 

@@ -1,6 +1,5 @@
 """Checks and decodes the tensors of a request, before anything of it joins a batch."""
 
-import io
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -8,12 +7,14 @@ import numpy as np
 
 from services.batching import Array
 from services.settings import Limits
-from stn_core.errors import BadTensor, TooLarge
+from stn_core.errors import BadTensor, StnError, TooLarge, shortened
+from stn_core.pictures import CHANNELS, REQUEST_FORMATS, decode_picture
 from stn_core.wire import datatype_of
 
 IMAGE_DATATYPES = ("UINT8", "FP32", "BYTES")
-_EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
-_MODE_OF_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
+MAX_THETA = 1e6
+"""Sampling at coordinates near the limit of FP32 gives NaN; this is far below it, and far outside any image."""
+_NAMES_QUOTED = 4
 _UNIT_RANGE_TOLERANCE = 1e-3
 
 
@@ -36,7 +37,9 @@ def check_names(given: Collection[str], needed: Collection[str], optional: Colle
     foreign = [name for name in given if name not in needed and name not in optional]
     if missing or foreign:
         also = f" and optionally {', '.join(optional)}" if optional else ""
-        raise BadTensor(f"inputs: expected {', '.join(needed)}{also}, got {', '.join(given) or 'none'}")
+        quoted = ", ".join(shortened(name, 40) for name in list(given)[:_NAMES_QUOTED]) or "none"
+        more = f" and {len(given) - _NAMES_QUOTED} more" if len(given) > _NAMES_QUOTED else ""
+        raise BadTensor(f"inputs: expected {', '.join(needed)}{also}, got {quoted}{more}")
 
 
 def read_images(tensor: Array, rules: ImageRules) -> Array:
@@ -50,7 +53,7 @@ def read_images(tensor: Array, rules: ImageRules) -> Array:
     _check_count(len(tensor), rules.limits)
     if datatype == "BYTES":
         return _decode(tensor, rules)
-    _check_size(tensor.shape[1:], len(tensor) * tensor.itemsize, rules)
+    _check_size(tensor.shape[1:], tensor.itemsize, len(tensor), rules)
     if datatype == "FP32":
         _check_values(tensor, rules.unit_range)
     return tensor
@@ -63,11 +66,13 @@ def read_theta(tensor: Array, images: int) -> Array:
         raise BadTensor(f"theta: expected FP32 or FP64, got {datatype}")
     if tensor.shape != (images, 2, 3):
         raise BadTensor(f"theta: expected the shape {[images, 2, 3]} (one per image), got {list(tensor.shape)}")
-    with np.errstate(over="ignore"):
-        theta = tensor.astype(np.float32)
-    if not np.isfinite(theta).all():
-        raise BadTensor("theta: expected finite numbers, got NaN or infinity")
-    return theta
+    largest = float(np.abs(tensor).max())  # NaN if any number is
+    if not largest <= MAX_THETA:
+        raise BadTensor(
+            f"theta: expected finite numbers of at most {MAX_THETA:g} either way, beyond which coordinates overflow, "
+            f"got {largest:g}"
+        )
+    return tensor.astype(np.float32)
 
 
 def read_ids(tensor: Array, images: int) -> Array:
@@ -88,8 +93,8 @@ def _check_count(images: int, limits: Limits) -> None:
         )
 
 
-def _check_size(shape: tuple[int, ...], bytes_per_value_and_images: int, rules: ImageRules) -> None:
-    """BadTensor or TooLarge unless images of (height, width, channels) ``shape`` are welcome."""
+def _check_size(shape: tuple[int, ...], bytes_per_value: int, images: int, rules: ImageRules) -> None:
+    """BadTensor or TooLarge unless ``images`` images of (height, width, channels) ``shape`` are welcome."""
     if rules.shape is not None and shape != rules.shape:
         raise BadTensor(
             f"images: expected {_shape_text(rules.shape)}, got {_shape_text(shape)}; resize or pad the images"
@@ -98,11 +103,16 @@ def _check_size(shape: tuple[int, ...], bytes_per_value_and_images: int, rules: 
     if 0 in shape:
         raise BadTensor(f"images: expected at least one pixel and channel, got {_shape_text(shape)}")
     limits = rules.limits
+    if max(height, width) > limits.max_side_px:
+        raise TooLarge(
+            f"images: expected sides of at most {limits.max_side_px} px, got {height} x {width}; scale the images down "
+            "or cut them into tiles"
+        )
     if height * width > limits.max_pixels_per_image:
         raise TooLarge(
             f"images: expected at most {limits.max_pixels_per_image} pixels in an image, got {height} x {width}"
         )
-    size = height * width * channels * bytes_per_value_and_images
+    size = height * width * channels * bytes_per_value * images
     if size > limits.max_decoded_bytes:
         raise TooLarge(
             f"images: expected at most {limits.max_decoded_bytes} bytes of decoded images in one request, got {size}; "
@@ -134,27 +144,30 @@ def _decode(encoded: Array, rules: ImageRules) -> Array:
 
 
 def _decode_one(index: int, data: bytes, count: int, rules: ImageRules) -> Array:
-    from PIL import Image, UnidentifiedImageError
-
-    mode = _MODE_OF_CHANNELS.get(rules.channels)
-    if mode is None:
+    if rules.channels not in CHANNELS:
         raise BadTensor(f"images: this model has {rules.channels} channels, which PNG and JPEG do not have; send UINT8")
+
+    def check_size(height: int, width: int) -> None:
+        # Turned by its EXIF data, a picture comes out with height and width exchanged; any other size is refused here.
+        turned = rules.shape is not None and (width, height) == rules.shape[:2]
+        sides = (width, height) if turned else (height, width)
+        _check_size((*sides, rules.channels), np.uint8().itemsize, count, rules)
+
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            # The size stands in the file's header: it is checked before any pixel is decoded.
-            _check_size((image.height, image.width, rules.channels), count, rules)
-            if image.mode not in _EIGHT_BIT_MODES:
-                raise BadTensor(f"images: expected 8 bits a channel, got the mode {image.mode} at {index}")
-            pixels = np.asarray(image.convert(mode), np.uint8)
+        image = decode_picture(
+            data,
+            channels=rules.channels,
+            formats=REQUEST_FORMATS,
+            max_pixels=rules.limits.max_pixels_per_image,
+            check_size=check_size,
+        )
     except (BadTensor, TooLarge):
         raise
-    except Image.DecompressionBombError as error:
-        raise TooLarge(f"images: {error} (at {index})") from None
-    except Exception as error:  # Pillow raises many kinds for broken files
-        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
+    except StnError as error:
         got = f"{len(data)} bytes at {index} that are neither or broken"
-        raise BadTensor(f"images: expected a PNG or JPEG, got {got} ({reason})") from None
-    return pixels.reshape(image.height, image.width, rules.channels)
+        raise BadTensor(f"images: expected a PNG or JPEG, got {got} ({error})") from None
+    _check_size(image.shape, image.itemsize, count, rules)
+    return image
 
 
 def _shape_text(shape: tuple[int, ...] | None) -> str:

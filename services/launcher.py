@@ -1,4 +1,4 @@
-"""Runs a deploy config in the foreground on a Ray of its own, and leaves nothing behind.
+"""Runs a deploy config in the foreground on a Ray of its own, and leaves no process behind; Ray's logs stay.
 
 Ray reads its environment when it is imported, in every process it starts: so the environment is made here first, and
 Ray is imported after.
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,38 @@ class _Stop(BaseException):
     """Somebody asked the service to stop; no error."""
 
 
+class _StopSignals:
+    """The first stop signal raises _Stop; further ones are ignored, or they would break off the shutdown.
+
+    They do come: a terminal's Ctrl-C goes to the whole process group, and a parent in it passes it on once more.
+    """
+
+    def __init__(self) -> None:
+        self._stopping = False
+        self._before = {sign: signal.getsignal(sign) for sign in _STOP_SIGNALS}
+
+    def __enter__(self) -> None:
+        self.install()
+
+    def __exit__(self, *_: object) -> None:
+        for sign, handler in self._before.items():
+            signal.signal(sign, handler)
+
+    def install(self) -> None:
+        for sign in _STOP_SIGNALS:
+            signal.signal(sign, self._receive)
+
+    def ignore(self) -> None:
+        """From here on no signal stops what this process does."""
+        self._stopping = True
+        self.install()  # in place of Ray's, if it failed or was stopped while it started
+
+    def _receive(self, *_: object) -> None:
+        if not self._stopping:
+            self._stopping = True
+            raise _Stop
+
+
 def serve_config(
     path: str | Path,
     port: int = 8000,
@@ -59,6 +91,11 @@ def serve_config(
 ) -> None:
     """Serves the config at ``path`` until SIGINT, SIGTERM or SIGHUP; then ends every process it started.
 
+    The launcher owns the process it is called in: it takes its stop signals and its environment, becomes the parent
+    of orphans, and at the end ends *every* child process, also those that were there before. Give it a process of its
+    own, as ``stn serve`` and ``python -m services.launcher`` do. When the service is ready it prints where it is and
+    where Ray keeps the logs, which stay when it ends.
+
     ``bundle`` (a name or a path) is served in place of the config's. ``haproxy``: whether HAProxy takes the requests,
     which is many times faster than Ray's own proxy; None takes it where there is one. Raises InvalidInput for a bad
     config or a port in use, and StnError if the service fails.
@@ -66,7 +103,8 @@ def serve_config(
     if "ray" in sys.modules:
         raise StnError("serve_config must be called before Ray is imported: Ray reads its environment at import")
     _check_port(host, port)
-    with _signals_raise(), tempfile.TemporaryDirectory(prefix="stn-", ignore_cleanup_errors=True) as folder:
+    signals = _StopSignals()
+    with signals, tempfile.TemporaryDirectory(prefix="stn-", ignore_cleanup_errors=True) as folder:
         adopt_orphans()
         try:
             os.environ.update(environment(os.environ, folder, haproxy))
@@ -74,13 +112,16 @@ def serve_config(
             config["http_options"] = {**config.get("http_options", {}), "host": host, "port": port}
             if bundle is not None:
                 _use_bundle(config, bundle)
-            _start(config)
+            _start(config, signals)
             _wait_until_ready(config, host, port, time.monotonic() + startup_timeout_s)
             print(f"serving {path} at http://{_address(host, port)}/v2 - stop with Ctrl-C", flush=True)
+            print(f"logs in {_log_folder()}", flush=True)
             _watch()
         except (_Stop, SystemExit):  # SystemExit is how Ray takes SIGTERM while it starts
+            signals.ignore()
             print("stopping", file=sys.stderr, flush=True)
         finally:
+            signals.ignore()
             _stop()
 
 
@@ -129,7 +170,7 @@ def _check_port(host: str, port: int) -> None:
     raise InvalidInput(f"port {port} on {host} is in use ({holder}); end it, or choose another port")
 
 
-def _start(config: dict[str, Any]) -> None:
+def _start(config: dict[str, Any], signals: _StopSignals) -> None:
     import ray
     from ray.serve._private import api as serve_api
     from ray.serve.config import ProxyLocation, gRPCOptions
@@ -146,7 +187,7 @@ def _start(config: dict[str, Any]) -> None:
         log_to_driver=False,
         logging_level=logging.WARNING,
     )
-    _install_signals()  # Ray has put its own in place
+    signals.install()  # Ray has put its own in place
     # What `serve run` does with a config; Ray has no public function for it.
     client = serve_api.serve_start(
         http_options=schema.http_options.model_dump(),
@@ -172,8 +213,8 @@ def _cpus_for(config: dict[str, Any]) -> int:
             replicas = (deployment.get("autoscaling_config") or {}).get(
                 "min_replicas", deployment.get("num_replicas", 1)
             )
-            cpus = (deployment.get("ray_actor_options") or {}).get("num_cpus", 1)
-            asked += cpus * (replicas if isinstance(replicas, int) else 1)
+            cpus = (deployment.get("ray_actor_options") or {}).get("num_cpus")
+            asked += (1 if cpus is None else cpus) * (replicas if isinstance(replicas, int) else 1)
     return max(os.cpu_count() or 1, math.ceil(asked))
 
 
@@ -192,6 +233,13 @@ def _wait_until_ready(config: dict[str, Any], host: str, port: int, deadline_s: 
             waiting = [f"{name} is {application.status}" for name, application in applications.items()]
             raise TimedOut(f"the service did not get ready in time: {', '.join(waiting)}")
         time.sleep(_POLL_S)
+
+
+def _log_folder() -> str:
+    """Where Serve, the gateway and the stages write their logs; Ray has no public name for it."""
+    from ray._private import worker
+
+    return f"{worker._global_node.get_logs_dir_path()}/serve"
 
 
 def _reason(application: Any) -> str:
@@ -248,25 +296,6 @@ def _shut_down() -> None:
                 serve.shutdown()
         with contextlib.suppress(Exception):
             ray.shutdown()
-
-
-def _install_signals() -> None:
-    def stop(*_: object) -> None:
-        raise _Stop
-
-    for sign in _STOP_SIGNALS:
-        signal.signal(sign, stop)
-
-
-@contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    before = {sign: signal.getsignal(sign) for sign in _STOP_SIGNALS}
-    _install_signals()
-    try:
-        yield
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
 
 
 def _address(host: str, port: int) -> str:

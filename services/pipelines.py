@@ -10,16 +10,17 @@ import numpy as np
 from services.batching import Columns, MicroBatcher
 from services.inputs import ImageRules, check_names, read_ids, read_images, read_theta
 from services.links import StageLink
-from services.protocol import ModelSpec, find_model, model_specs
+from services.protocol import ModelSpec, model_specs
 from services.settings import Settings
 from services.stages import Operation, augment_operation
 from stn_core.draws import image_ids
-from stn_core.errors import BadRecipe, BadTensor
+from stn_core.errors import BadRecipe, BadTensor, brief
 from stn_core.recipes import parse_recipe
 from stn_core.wire import InferRequest
 
 MAX_SEED = 2**63 - 1
 _INLINE_BYTES = 64 * 1024
+_INLINE_RECIPE_CHARACTERS = 4096
 _CLASSIFY = Operation("classify")
 _RECTIFY = Operation("rectify")
 _LOCALIZE = Operation("localize")
@@ -79,10 +80,6 @@ class Pipelines:
             work = await asyncio.get_running_loop().run_in_executor(self._decoding, prepare, request)
         return await self._batchers[spec.name].submit(work.operation, work.columns)
 
-    def find(self, name: str, version: str | None) -> ModelSpec:
-        """The model of a request; UnknownModel if there is none of that name and version."""
-        return find_model(self.specs, name, version)
-
     async def unready_stages(self, stages: tuple[str, ...] | None = None) -> list[str]:
         """Which of ``stages`` (all when None) are not loaded and warm."""
         names = list(self._links) if stages is None else list(stages)
@@ -122,7 +119,7 @@ class Pipelines:
                 f"parameters.recipe: expected the name of a recipe or a recipe as JSON, got {type(recipe).__name__}"
             )
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
-            raise BadTensor(f"parameters.seed: expected a whole number from 0 to {MAX_SEED}, got {seed!r}")
+            raise BadTensor(f"parameters.seed: expected a whole number from 0 to {MAX_SEED}, got {brief(seed)}")
         operation = augment_operation(parse_recipe(recipe).model_dump_json(), seed)
         images = read_images(request.inputs["images"], self._free)
         given = request.inputs.get("ids")
@@ -133,5 +130,8 @@ class Pipelines:
 
 def _is_quick(request: InferRequest) -> bool:
     """Whether checking ``request`` takes well under a millisecond, so that a thread would cost more than it saves."""
+    recipe = request.parameters.get("recipe", "")  # the one parameter whose check takes long
+    if not isinstance(recipe, str) or len(recipe) > _INLINE_RECIPE_CHARACTERS:
+        return False
     tensors = request.inputs.values()
     return all(array.dtype != np.dtype("O") for array in tensors) and sum(a.nbytes for a in tensors) <= _INLINE_BYTES

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import stn_core
+from services.inputs import IMAGE_DATATYPES
 from services.settings import Limits
-from stn_core.errors import UnknownModel
+from stn_core.errors import UnknownModel, brief
 
 SERVER_NAME = "stn-rectify"
 PLATFORM = "stn"
 EXTENSIONS = ("binary_tensor_data", "model_configuration")
-IMAGE_KINDS = ("UINT8", "FP32", "BYTES")
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,12 @@ def model_specs(version: str, input_shape: tuple[int, int, int], classes: list[s
     """All served models, by name."""
     height, width, channels = input_shape
     fixed, free = (-1, height, width, channels), (-1, -1, -1, -1)
-    kinds = IMAGE_KINDS
     label = TensorSpec("label", (-1,), ("INT64",))
     probabilities = TensorSpec("probabilities", (-1, len(classes)), ("FP32",))
     theta = TensorSpec("theta", (-1, 2, 3), ("FP32",))
     exact_theta = TensorSpec("theta", (-1, 2, 3), ("FP64",))
-    images = TensorSpec("images", fixed, kinds)
-    any_images = TensorSpec("images", free, kinds)
+    images = TensorSpec("images", fixed, IMAGE_DATATYPES)
+    any_images = TensorSpec("images", free, IMAGE_DATATYPES)
     rectified = TensorSpec("rectified", fixed, ("UINT8", "FP32"))
     warped = TensorSpec("images", free, ("UINT8", "FP32"))
     named = {"classes": list(classes)}
@@ -128,7 +127,7 @@ def find_model(specs: dict[str, ModelSpec], name: str, version: str | None) -> M
     """The model of a request; UnknownModel if there is none of that name and version."""
     spec = specs.get(name)
     if spec is None:
-        raise UnknownModel(f"expected one of the models {', '.join(specs)}, got {name!r}")
+        raise UnknownModel(f"expected one of the models {', '.join(specs)}, got {brief(name)}")
     if version is not None and version != spec.version:
-        raise UnknownModel(f"model {name}: expected the version {spec.version}, got {version!r}")
+        raise UnknownModel(f"model {name}: expected the version {spec.version}, got {brief(version)}")
     return spec

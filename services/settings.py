@@ -1,9 +1,9 @@
 """What the ``args:`` section of a deploy config may say; unknown keys are refused."""
 
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 MIB = 1024 * 1024
 
@@ -53,6 +53,8 @@ class Limits(_Strict):
     max_images: PositiveInt = 4096
     """Images in one request."""
     max_pixels_per_image: PositiveInt = 4096 * 4096
+    max_side_px: Annotated[int, Field(ge=1, le=32766)] = 16384
+    """The height and the width of an image; OpenCV, which distorts them, fails above 32766."""
     max_decoded_bytes: PositiveInt = 64 * MIB
     """The images of one request as arrays, after PNG or JPEG decoding."""
     request_timeout_s: PositiveFloat = 30.0

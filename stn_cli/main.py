@@ -19,7 +19,7 @@ _EXTRAS = {
     "mlxtend": "train",
     "ray": "serve",
     "fastapi": "serve",
-    "yaml": "train",
+    "yaml": "serve",
     "PIL": "train",
 }
 

@@ -41,6 +41,10 @@ except ImportError as error:
     ) from error
 
 
+MAX_SIDE_PX = 32766
+"""OpenCV's remap, which distorts the images, counts pixels in 16 bits and fails above."""
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """Distorted ``images [N, H, W, C]`` in the input's datatype, and what was done to each.
@@ -66,6 +70,11 @@ def augment(images: NDArray[Any], recipe: Recipe, seed: int, ids: Ids | None = N
     if images.ndim != 4 or 0 in images.shape or images.dtype not in (np.uint8, np.float32):
         raise BadTensor(
             f"images: expected uint8 or float32 [N, H, W, C], none of them 0, got {images.dtype} {list(images.shape)}"
+        )
+    if max(images.shape[1:3]) > MAX_SIDE_PX:
+        raise BadTensor(
+            f"images: expected sides of at most {MAX_SIDE_PX} px, which is what OpenCV can distort, got "
+            f"{images.shape[1]} x {images.shape[2]}; scale the images down or cut them into tiles"
         )
     ids = image_ids(images) if ids is None else np.asarray(ids, np.uint64)
     if ids.shape != images.shape[:1]:

@@ -20,6 +20,7 @@ an extra ``error`` key, which v2 protocol clients read.
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, ClassVar
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
@@ -117,6 +118,22 @@ class Unavailable(StnError):
 class TimedOut(StnError):
     status = 504
     code = "timed-out"
+
+
+def brief(value: object) -> str:
+    """``value`` as a message quotes it: its ``repr``, but never more than some 160 characters of it."""
+    return shortened(_QUOTE.repr(value))
+
+
+def shortened(text: str, most: int = 160) -> str:
+    """``text``, with its middle left out where it is longer than ``most`` characters."""
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
+
+
+# Strings are cut before they are quoted, so that a megabyte costs nothing; two levels, or nesting would multiply.
+_QUOTE = reprlib.Repr()
+_QUOTE.maxlevel, _QUOTE.maxstring, _QUOTE.maxother = 2, 120, 120
 
 
 def error_from_problem(document: object, status: int) -> StnError:

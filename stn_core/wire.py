@@ -11,20 +11,20 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from reprlib import repr as brief  # a message quotes what came, but never megabytes of it
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from stn_core.errors import BadBody, BadTensor, Unsupported
+from stn_core.errors import BadBody, BadTensor, Unsupported, brief
 
 Array = NDArray[Any]
 
 HEADER_LENGTH = "inference-header-content-length"
 MAX_RANK = 8
-MAX_NAME = 256
+MAX_NAME = 128
+MAX_TENSORS = 64
 MAX_ELEMENTS = 2**48
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -230,6 +230,8 @@ def _items(header: dict[str, Any], key: str) -> list[dict[str, Any]]:
     value = header.get(key)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise BadBody(f"{key}: expected a list of tensors, got {'nothing' if value is None else type(value).__name__}")
+    if len(value) > MAX_TENSORS:
+        raise BadBody(f"{key}: expected at most {MAX_TENSORS} tensors, got {len(value)}")
     for item in value:
         if not isinstance(item.get("name"), str) or len(item["name"]) > MAX_NAME:
             raise BadBody(f"{key}: every tensor needs a name (a string of at most {MAX_NAME} characters)")

@@ -45,7 +45,7 @@ def running_service(config: str, folder: Path, *options: str) -> Iterator[str]:
     """The URL of a service with ``deploy/<config>.yaml``; stopped by SIGINT to its group, as by Ctrl-C."""
     output = folder / "service.log"
     with launched(f"deploy/{config}.yaml", output, *options) as (process, _, mark):
-        yield _wait_for_url(process, output)
+        yield wait_for_url(process, output)
         os.killpg(process.pid, signal.SIGINT)
         process.wait(STOP_S)
         assert process.returncode == 0, output.read_text()
@@ -63,7 +63,7 @@ def processes_marked(mark: str) -> dict[int, str]:
     return found
 
 
-def _wait_for_url(process: "subprocess.Popen[bytes]", output: Path) -> str:
+def wait_for_url(process: "subprocess.Popen[bytes]", output: Path) -> str:
     deadline_s = time.monotonic() + START_S
     while time.monotonic() < deadline_s and process.poll() is None:
         ready = re.search(r"^serving .* at (http://\S+)/v2", output.read_text(), re.MULTILINE)

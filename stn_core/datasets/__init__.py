@@ -8,10 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from stn_core.datasets.archive import LAYOUTS, datasets_of, divide, read_arrays
-from stn_core.datasets.folder import Size, load_folder
+from stn_core.datasets.folder import load_folder
 from stn_core.datasets.mnist import load_cluttered, load_mnist, load_sample, mnist_splits, sample_digits
 from stn_core.datasets.splits import Dataset, SkippedFile, Splits, concatenate, to_float
 from stn_core.errors import BadData
+from stn_core.geometry import Size
 
 __all__ = ["NAMED_SOURCES", "Dataset", "SkippedFile", "Splits", "concatenate", "load", "sample_digits", "to_float"]
 

@@ -12,17 +12,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stn_core.datasets.archive import divide
 from stn_core.datasets.splits import Dataset, SkippedFile, Splits
-from stn_core.errors import BadData
+from stn_core.errors import BadData, StnError
+from stn_core.geometry import Size
+from stn_core.pictures import decode_picture
 
 SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm"])
-Size = tuple[int, int]
+Pixels = NDArray[np.uint8]
 _SPLIT_FOLDERS = {
     "train": "train",
     "val": "validation",
@@ -55,8 +56,8 @@ def load_folder(root: Path, *, size: Size | None = None, channels: int | None = 
         roots = {"train": root}
     classes = tuple(folder.name for folder in _class_folders(roots["train"]))
     files = {part: _find(part_root, classes) for part, part_root in roots.items()}
-    decoded, skipped = _decode_all([one.path for part in files.values() for one in part], size)
-    pictures = _uniform(decoded, channels, root)
+    decoded, skipped = _decode_all([one.path for part in files.values() for one in part], size, channels)
+    pictures = _uniform(decoded, root)
     parts = {part: _dataset(f"{root.name} ({part})", found, pictures, classes) for part, found in files.items()}
     _refuse_empty_classes(parts["train"], roots["train"], skipped)
     return replace(divide(parts, name=root.name, origin=str(root), seed=seed), skipped=skipped)
@@ -93,9 +94,11 @@ def _find(root: Path, classes: Sequence[str]) -> list[_Labelled]:
     return found
 
 
-def _decode_all(paths: list[Path], size: Size | None) -> tuple[dict[Path, NDArray[Any]], tuple[SkippedFile, ...]]:
+def _decode_all(
+    paths: list[Path], size: Size | None, channels: int | None
+) -> tuple[dict[Path, Pixels], tuple[SkippedFile, ...]]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes without the interpreter lock
-        results = list(pool.map(lambda path: _decode(path, size), paths))
+        results = list(pool.map(lambda path: _decode(path, size, channels), paths))
     decoded = {path: one for path, one in zip(paths, results, strict=True) if not isinstance(one, str)}
     skipped = tuple(
         SkippedFile(str(path), one) for path, one in zip(paths, results, strict=True) if isinstance(one, str)
@@ -105,38 +108,16 @@ def _decode_all(paths: list[Path], size: Size | None) -> tuple[dict[Path, NDArra
     return decoded, skipped
 
 
-def _decode(path: Path, size: Size | None) -> NDArray[Any] | str:
-    """A picture as ``[H, W]`` if all of it is gray, else ``[H, W, 3]``, uint8; or why it cannot be read."""
-    from PIL import Image, ImageOps
-
+def _decode(path: Path, size: Size | None, channels: int | None) -> Pixels | str:
+    """A picture as ``[H, W, C]``, of 1 or 3 channels as it is if ``channels`` is None; or why it cannot be read."""
     try:
-        with Image.open(path) as opened:
-            picture = _eight_bit_rgb(ImageOps.exif_transpose(opened))
-            if size is not None and picture.size != (size[1], size[0]):
-                picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        return f"{type(error).__name__}: {error}"
-    pixels = np.asarray(picture)
-    is_gray = (pixels == pixels[..., :1]).all()
-    return pixels[..., 0] if is_gray else pixels
+        return decode_picture(path, channels=channels, size=size)
+    except StnError as error:
+        return str(error)
 
 
-def _eight_bit_rgb(picture: Any) -> Any:
-    """RGB of 8 bits; what is transparent lies on black, the value outside an image everywhere in this project."""
-    from PIL import Image
-
-    if picture.mode.startswith("I"):  # 16 bits; Pillow's own conversion would cut them off at 255
-        picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
-    return picture.convert("RGB")
-
-
-def _uniform(decoded: dict[Path, NDArray[Any]], channels: int | None, root: Path) -> dict[Path, NDArray[Any]]:
-    """All pictures as ``[H, W, C]`` with the same C; BadData if their sizes differ."""
-    from PIL import Image
-
+def _uniform(decoded: dict[Path, Pixels], root: Path) -> dict[Path, Pixels]:
+    """All pictures with the same number of channels, colour if any has it; BadData if their sizes differ."""
     first_path, first = next(iter(decoded.items()))
     for path, pixels in decoded.items():
         if pixels.shape[:2] != first.shape[:2]:
@@ -144,20 +125,13 @@ def _uniform(decoded: dict[Path, NDArray[Any]], channels: int | None, root: Path
                 f"{root}: expected images of one size, but {first_path.name} has {first.shape[0]}x{first.shape[1]} and "
                 f"{path.name} {pixels.shape[0]}x{pixels.shape[1]} (height x width); give a size to resize them all to"
             )
-    if channels is None:
-        channels = 3 if any(pixels.ndim == 3 for pixels in decoded.values()) else 1
-
-    def shaped(pixels: NDArray[Any]) -> NDArray[Any]:
-        if channels == 1:
-            return (pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L")))[..., None]
-        return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=-1)
-
-    return {path: shaped(pixels) for path, pixels in decoded.items()}
+    channels = max(pixels.shape[2] for pixels in decoded.values())
+    return {
+        path: one if one.shape[2] == channels else np.repeat(one, channels, axis=2) for path, one in decoded.items()
+    }
 
 
-def _dataset(
-    name: str, found: list[_Labelled], pictures: dict[Path, NDArray[Any]], classes: tuple[str, ...]
-) -> Dataset:
+def _dataset(name: str, found: list[_Labelled], pictures: dict[Path, Pixels], classes: tuple[str, ...]) -> Dataset:
     readable = [one for one in found if one.path in pictures]
     if not readable:
         raise BadData(f"{name}: none of its {len(found)} images can be read")

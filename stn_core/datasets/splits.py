@@ -75,10 +75,6 @@ class Dataset:
         kept = [random.permutation(m)[: max(1, round(len(m) * share))] for m in self._members()]
         return self.take(np.sort(np.concatenate(kept)))
 
-    def float_images(self) -> NDArray[np.float32]:
-        """The images as float32 in 0..1."""
-        return to_float(self.images)
-
     def split(
         self, fractions: Sequence[float] = (VALIDATION_FRACTION, TEST_FRACTION), seed: int = 0
     ) -> tuple[Dataset, ...]:

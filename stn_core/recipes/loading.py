@@ -8,8 +8,9 @@ from typing import Any
 
 import orjson
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from stn_core.errors import BadRecipe
+from stn_core.errors import BadRecipe, brief, shortened
 from stn_core.recipes.steps import Recipe
 
 MAX_RECIPE_BYTES = 64 * 1024
@@ -42,22 +43,36 @@ def parse_recipe(data: str | dict[str, Any]) -> Recipe:
     This is what a request may hold: no path ever comes from outside.
     """
     if isinstance(data, str):
+        _check_size(len(data))
         if data in shipped_recipes():
             return load_recipe(data)
         if not data.lstrip().startswith("{"):
-            raise BadRecipe(f"recipe {data!r}: expected one of {', '.join(shipped_recipes())}, or a recipe as JSON")
-        if len(data) > MAX_RECIPE_BYTES:
-            raise BadRecipe(f"recipe: expected at most {MAX_RECIPE_BYTES} bytes of JSON, got {len(data)}")
+            raise BadRecipe(
+                f"recipe {brief(data)}: expected one of {', '.join(shipped_recipes())}, or a recipe as JSON"
+            )
         try:
             data = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise BadRecipe(f"recipe: expected JSON, got something that does not parse: {error}") from None
+    else:
+        # As JSON, which takes milliseconds where validating a mapping of megabytes takes seconds.
+        try:
+            _check_size(len(orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)))
+        except TypeError as error:  # orjson's, for what JSON cannot hold or what is nested too deep
+            raise BadRecipe(
+                f"recipe: expected what JSON can hold, got something else: {shortened(str(error))}"
+            ) from None
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise BadRecipe(f"recipe: {_first_problems(error)}") from None
     except RecursionError:
         raise BadRecipe("recipe: nested too deep") from None
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_RECIPE_BYTES:
+        raise BadRecipe(f"recipe: expected at most {MAX_RECIPE_BYTES} bytes of JSON, got {size}; use fewer steps")
 
 
 def _parse_yaml(text: str, source: str) -> dict[str, Any]:
@@ -73,6 +88,17 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
 
 
 def _first_problems(error: ValidationError, most: int = 3) -> str:
-    problems = error.errors(include_url=False, include_input=True)
-    lines = [f"{'.'.join(str(part) for part in p['loc']) or 'recipe'}: {p['msg']}" for p in problems[:most]]
+    problems = error.errors(include_url=False, include_input=False)
+    lines = [f"{_place(problem['loc'])}: {_message(problem)}" for problem in problems[:most]]
     return "; ".join(lines) + (f"; and {len(problems) - most} more" if len(problems) > most else "")
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Where in the recipe; a key that nothing knows is part of it, however long it is."""
+    return shortened(".".join(shortened(str(part), 40) for part in location), 120) or "recipe"
+
+
+def _message(problem: ErrorDetails) -> str:
+    """What is wrong there; pydantic repeats an unknown ``op`` in full."""
+    tag = str(problem.get("ctx", {}).get("tag", ""))
+    return problem["msg"].replace(tag, shortened(tag, 40)) if len(tag) > 40 else problem["msg"]

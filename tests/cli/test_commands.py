@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from service_process import STARTED_BY, processes_marked
+from service_process import MARK, processes_marked
 from stn_client import Client
 
 from services.processes import free_ports
@@ -93,13 +93,13 @@ def test_demo_shows_the_batch_and_draws_the_picture(service_url: str, tmp_path: 
 @pytest.mark.service
 def test_demo_starts_the_service_keeps_it_up_and_ctrl_c_ends_all_of_it(tmp_path: Path) -> None:
     (port,) = free_ports(1)
-    mark = f"{STARTED_BY}=demo-{os.getpid()}-{port}"
+    mark = f"demo-{os.getpid()}-{port}"
     output = tmp_path / "demo.log"
     with output.open("w") as log:
         demo = subprocess.Popen(
             [sys.executable, "-m", "stn_cli", "demo", "--port", str(port), "--images", "64"],
             cwd=tmp_path,
-            env={**os.environ, **dict([mark.split("=")])},
+            env={**os.environ, MARK: mark},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

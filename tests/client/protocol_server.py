@@ -10,6 +10,7 @@ import orjson
 
 from stn_core.wire import HEADER_LENGTH, decode_request, encode_response
 
+PATIENCE_S = 30.0
 LIMITS = {"max_images": 10, "max_request_bytes": 2**20}
 
 
@@ -20,6 +21,7 @@ class Turn(NamedTuple):
     body: bytes | None = None
     headers: tuple[tuple[str, str], ...] = ()
     delay_s: float = 0.0
+    company: int = 0  # how many requests must be here before the delay begins
     hang_up: bool = False  # closes the connection without an answer
     hang_up_after: bool = False  # answers, says "keep-alive", and closes all the same
 
@@ -72,6 +74,9 @@ class Handler(BaseHTTPRequestHandler):
             turn = self.server.turns.pop(0) if self.server.turns else Turn()
             self.server.now += 1
             self.server.most_at_once = max(self.server.most_at_once, self.server.now)
+        deadline_s = time.monotonic() + PATIENCE_S
+        while self.server.most_at_once < turn.company and time.monotonic() < deadline_s:
+            time.sleep(0.01)
         time.sleep(turn.delay_s)
         with self.server.lock:
             self.server.now -= 1

@@ -216,3 +216,11 @@ def test_opencv_needs_no_libgl() -> None:
 def test_wrong_arrays_are_refused(images: Any, ids: Any, message: str) -> None:
     with pytest.raises(BadTensor, match=message):
         augment(images, load_recipe("rotation"), 1, ids)
+
+
+@pytest.mark.parametrize("shape", [(1, 32767, 1, 1), (1, 1, 32767, 1)])
+def test_a_side_that_opencv_cannot_distort_is_refused(shape):
+    with pytest.raises(BadTensor, match="sides of at most 32766 px"):
+        augment(np.zeros(shape, np.uint8), load_recipe("rotation"), 0)
+    longest = np.zeros([min(side, 32766) for side in shape], np.uint8)
+    assert augment(longest, load_recipe("rotation"), 0).images.shape == longest.shape

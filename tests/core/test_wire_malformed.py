@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stn_core.errors import BadBody, BadTensor, StnError, Unsupported
 from stn_core.wire import DTYPES, decode_request, decode_response, encode_request
 
+PATIENCE_S = 30.0  # on a busy machine too; what these tests are afraid of takes hours
 VALID = {"name": "x", "datatype": "FP32", "shape": [2], "data": [1.0, 2.0]}
 
 
@@ -50,7 +51,13 @@ BODIES: list[tuple[str, bytes, int | None, str]] = [
     ("inputs of numbers", b'{"inputs": [1]}', None, "inputs: expected a list of tensors, got list"),
     ("no name", b'{"inputs": [{}]}', None, "inputs: every tensor needs a name"),
     ("name a number", b'{"inputs": [{"name": 1}]}', None, "inputs: every tensor needs a name"),
-    ("long name", b'{"inputs": [{"name": "%s"}]}' % (b"x" * 300), None, "a string of at most 256 characters"),
+    ("long name", b'{"inputs": [{"name": "%s"}]}' % (b"x" * 300), None, "a string of at most 128 characters"),
+    (
+        "many tensors",
+        b'{"inputs": [%s]}' % (b'{"name":"x"},' * 64 + b'{"name":"x"}'),
+        None,
+        "at most 64 tensors, got 65",
+    ),
     ("id a number", b'{"id": 1, "inputs": []}', None, "id: expected a string, got int"),
     ("parameters a list", b'{"parameters": [], "inputs": []}', None, "parameters: expected an object, got list"),
     ("outputs a string", b'{"outputs": "label", "inputs": []}', None, "outputs: expected a list of tensors, got str"),
@@ -93,6 +100,7 @@ TENSORS: list[tuple[str, dict[str, Any], str]] = [
     ("FP16 in JSON", {"datatype": "FP16"}, "x: FP16 has no JSON form; send it as binary data"),
     ("numbers as BYTES", {"datatype": "BYTES"}, "x: expected strings as BYTES data"),
     ("nested past any shape", {"shape": [1], "data": [[[[[[[[[[1.0]]]]]]]]]]}, "nested at most 8 deep"),
+    ("nested shape quoted briefly", {"shape": [[["a" * 1000] * 9] * 9] * 9}, "got .*"),
     ("huge value quoted briefly", {"data": ["a" * 1_000_000, "b"]}, r"got 'a+\.\.\.a+'"),
 ]
 
@@ -101,7 +109,7 @@ TENSORS: list[tuple[str, dict[str, Any], str]] = [
 def test_bad_tensor(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BadTensor, match=message) as raised:
         decode(VALID | changes)
-    assert len(str(raised.value)) < 1000
+    assert len(str(raised.value)) < 400
 
 
 def test_a_name_that_came_twice_is_refused() -> None:
@@ -153,7 +161,7 @@ def test_a_count_of_elements_nobody_sent_costs_nothing() -> None:
             decode(binary(4, shape=(2**24, 2**24), datatype=datatype), blob=b"\0\0\0\0")
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < PATIENCE_S
 
 
 def test_deep_beside_wide_data_takes_linear_time() -> None:
@@ -163,7 +171,7 @@ def test_deep_beside_wide_data_takes_linear_time() -> None:
     started = time.perf_counter()
     with pytest.raises(BadTensor, match="nested at most 8 deep"):
         decode_request(body.encode(), None)
-    assert time.perf_counter() - started < 3
+    assert time.perf_counter() - started < PATIENCE_S
 
 
 def test_a_response_is_checked_like_a_request() -> None:

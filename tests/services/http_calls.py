@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from stn_core.errors import shortened
 from stn_core.wire import HEADER_LENGTH, InferResponse, decode_response, encode_request
 
 PROBLEM = "application/problem+json"
@@ -34,7 +35,7 @@ def problem(response: httpx.Response, status: int, code: str) -> str:
     assert document["type"] == f"urn:stn:error:{code}"
     assert document["status"] == status
     assert document["detail"] == document["error"]
-    assert document["instance"] == response.request.url.path
+    assert document["instance"] == shortened(response.request.url.path)
     assert "Traceback" not in response.text
     return str(document["detail"])
 

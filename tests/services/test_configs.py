@@ -10,7 +10,7 @@ from service_process import REPOSITORY
 
 from services.deploy_config import read_deploy_config
 from services.launcher import environment
-from services.settings import Placement, Settings, StageSettings
+from services.settings import Limits, Placement, Settings, StageSettings
 from stn_core.errors import InvalidInput
 
 # Ray's own models, which the check of the keys reads.
@@ -93,11 +93,24 @@ def test_a_misspelt_key_or_a_bad_value_is_named(tmp_path: Path, where: str, valu
     assert where.rpartition(".")[2] in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "expected"), [(None, "cannot be read"), ("[1", "YAML"), ("- 1", "mapping")])
-def test_a_config_that_is_none(tmp_path: Path, text: str | None, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "cannot be read"),
+        (b"[1", "YAML"),
+        (b"- 1", "mapping"),
+        (b"\xff\xfe", "expected YAML in UTF-8"),
+        (b"[" * 100_000, "YAML"),
+        (b"applications: 5", "expected a list of at least one application, got int"),
+        (b"applications: []", "expected a list of at least one application, got an empty one"),
+        (b"http_options: {port: 1}", "expected a list of at least one application, got NoneType"),
+        (b"applications: [{import_path: 'a:b', deployments: [5]}]", "another type than Ray Serve expects"),
+    ],
+)
+def test_a_config_that_is_none(tmp_path: Path, content: bytes | None, expected: str) -> None:
     path = tmp_path / "config.yaml"
-    if text is not None:
-        path.write_text(text)
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(InvalidInput, match=expected):
         read_deploy_config(path)
 
@@ -107,6 +120,12 @@ def test_limits_that_no_request_could_meet_are_refused() -> None:
         Settings(rectifier=StageSettings(max_queued_images=10))
     with pytest.raises(ValidationError, match="max_bytes_in_flight"):
         Settings.model_validate({"limits": {"max_bytes_in_flight": 1000}})
+
+
+def test_a_side_that_opencv_cannot_distort_is_no_limit() -> None:
+    assert Limits(max_side_px=32766).max_side_px == 32766
+    with pytest.raises(ValidationError, match="max_side_px"):
+        Limits(max_side_px=32767)
 
 
 def test_the_launchers_environment(tmp_path: Path) -> None:

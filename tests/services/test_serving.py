@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from http_calls import binary, bytes_tensor, encoded, outputs, problem
-from service_process import REPOSITORY, launched, processes_marked, running_service
+from service_process import REPOSITORY, launched, processes_marked, running_service, wait_for_url
 
-from services.processes import free_ports
+from services.processes import free_ports, holder_of_port
 from services.settings import Limits, Settings, StageSettings
 from stn_core.augment import augment
 from stn_core.recipes import load_recipe
@@ -213,8 +213,8 @@ def test_a_port_in_use_is_an_error_at_once(service_url: str) -> None:
     started_s = time.monotonic()
     result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 1
-    assert f"port {port} on 127.0.0.1 is in use (haproxy, process" in result.stderr
-    assert time.monotonic() - started_s < 20
+    assert f"port {port} on 127.0.0.1 is in use ({holder_of_port(int(port))})" in result.stderr
+    assert time.monotonic() - started_s < 45  # which is sooner than any service starts and fails
 
 
 def test_the_example_of_the_documentation_runs(service_url: str) -> None:
@@ -257,19 +257,24 @@ def test_stopped_while_it_starts_it_leaves_nothing(tmp_path: Path, seconds: floa
 
 
 def test_a_killed_replica_comes_back(tmp_path: Path, digits: Digits) -> None:
-    """Meanwhile the models that need it say so, the others go on, and the end is still clean."""
+    """Meanwhile the models that need it say so, the others go on; and two stop signals end it as cleanly as one."""
     message = binary({"images": digits[0][:5]})
-    with launched("deploy/local.yaml", tmp_path / "log") as (process, port, mark):
-        url = f"http://127.0.0.1:{port}"
-        wait_until_answered(url, message, 240)
+    with launched("deploy/local.yaml", tmp_path / "log") as (process, _, mark):
+        url = wait_for_url(process, tmp_path / "log")
         (pid,) = (pid for pid in processes_marked(mark) if "ServeReplica:stn:Classifier" in command_of(pid))
         os.kill(pid, signal.SIGKILL)
         rectified = httpx.post(f"{url}/v2/models/rectify/infer", **message, timeout=60)
         assert outputs(rectified).outputs["rectified"].shape == (5, 28, 28, 1)
         wait_until_answered(url, message, 120)
+        (folder,) = re.findall(r"^logs in (.+)$", (tmp_path / "log").read_text(), re.MULTILINE)
+        assert any("Classifier" in file.name for file in Path(folder).iterdir())
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.3)
+        assert process.poll() is None, "it was over before the second signal"
         process.send_signal(signal.SIGINT)
         process.wait(60)
-        assert process.returncode == 0
+        assert process.returncode == 0, (tmp_path / "log").read_text()
+        assert "Traceback" not in (tmp_path / "log").read_text()
         assert not processes_marked(mark)
 
 
@@ -284,8 +289,8 @@ def wait_until_answered(url: str, message: dict[str, Any], patience_s: float) ->
             answer = httpx.post(f"{url}/v2/models/predict/infer", **message, timeout=60)
             if answer.status_code == 200:
                 return
-            assert answer.status_code in (503, 504, 500, 404), answer.text
-        except httpx.TransportError:
+            assert answer.status_code in (503, 504), answer.text
+        except httpx.TransportError:  # HAProxy, or Ray's proxy, may close connections while it is told of replicas
             pass
         assert time.monotonic() < deadline_s, "no answer in time"
         time.sleep(0.2)

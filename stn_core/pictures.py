@@ -1,0 +1,100 @@
+"""Reads encoded pictures (PNG, JPEG, ...) as pixels: the same for a training set's files and a request's bytes.
+
+Pictures are read as a person sees them: turned as their EXIF data say, transparent parts black (the value outside an
+image everywhere in this project), 16 bits a channel scaled to 8.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stn_core.errors import InvalidInput, StnError, TooLarge, shortened
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+    from stn_core.geometry import Size
+
+REQUEST_FORMATS = ("PNG", "JPEG")
+FILE_FORMATS = (*REQUEST_FORMATS, "BMP", "GIF", "WEBP", "TIFF", "PPM")
+CHANNELS = (1, 3, 4)
+MAX_PIXELS = 2**26
+_SIXTEEN_BITS = 65535
+
+
+def decode_picture(
+    source: bytes | Path,
+    *,
+    channels: int | None = None,
+    size: Size | None = None,
+    formats: Collection[str] = FILE_FORMATS,
+    max_pixels: int = MAX_PIXELS,
+    check_size: Callable[[int, int], None] | None = None,
+) -> NDArray[np.uint8]:
+    """The pixels of a picture, given by its bytes or its path, ``[H, W, C]``.
+
+    ``channels``: 1 gray, 3 colour, 4 colour and opacity (nothing is made black then); None gives 1 where all of the
+    picture is gray, else 3. ``size`` (height, width) resizes it. ``check_size(height, width)`` may refuse the picture
+    before any pixel is decoded; a picture that is turned by EXIF comes out with the two exchanged. Raises TooLarge
+    above ``max_pixels``, and InvalidInput with the reason if it cannot be read.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if channels not in (None, *CHANNELS):
+        raise InvalidInput(f"expected 1, 3 or 4 channels, which pictures can have, got {channels}")
+    try:
+        with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=tuple(formats)) as opened:
+            width, height = opened.size  # from the header: a small file may hold a huge picture
+            if check_size is not None:
+                check_size(height, width)
+            if width * height > max_pixels:
+                raise TooLarge(f"expected at most {max_pixels} pixels in a picture, got {height} x {width}")
+            picture = _flattened(_in_8_bits(ImageOps.exif_transpose(opened)), keep_alpha=channels == 4)
+            if size is not None and picture.size != (size[1], size[0]):
+                picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+            if channels == 1:
+                picture = picture.convert("L")
+    except StnError:
+        raise
+    except UnidentifiedImageError:
+        raise InvalidInput(f"not a readable picture: expected {', '.join(formats)}") from None
+    except Image.DecompressionBombError as error:
+        raise TooLarge(str(error)) from None
+    except Exception as error:  # Pillow raises many kinds for broken files
+        raise InvalidInput(shortened(f"{type(error).__name__}: {error}")) from None
+    pixels = np.asarray(picture)
+    if channels is None and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _in_8_bits(picture: Picture) -> Picture:
+    from PIL import Image
+
+    if picture.mode == "F":
+        raise InvalidInput("expected whole numbers as pixels, got floating ones; save it with 8 or 16 bits a channel")
+    if not picture.mode.startswith("I"):
+        return picture
+    values: NDArray[Any] = np.asarray(picture).clip(0, _SIXTEEN_BITS)  # Pillow's own conversion cuts off at 255
+    transparent = picture.info.get("transparency")
+    if isinstance(transparent, int):
+        values = np.where(values == transparent, 0, values)
+    return Image.fromarray((values // 257).astype(np.uint8))
+
+
+def _flattened(picture: Picture, keep_alpha: bool) -> Picture:
+    """RGB, with what is transparent on black; or RGBA as it is."""
+    from PIL import Image
+
+    if keep_alpha:
+        return picture.convert("RGBA")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
+    return picture.convert("RGB")
