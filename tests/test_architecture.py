@@ -1,0 +1,70 @@
+"""The rules of docs/architecture.md, held by a test instead of by memory."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+PACKAGES = {"stn_core": "stn_core", "services": "services", "stn_cli": "stn_cli", "stn_client": "clients/stn_client"}
+SOURCES = [
+    (package, file) for package, folder in PACKAGES.items() for file in sorted((CHECKOUT / folder).rglob("*.py"))
+]
+OURS = set(PACKAGES)
+MAY_IMPORT = {  # patterns of module names; "stn_core" alone is its version
+    "stn_core": ["stn_core*"],
+    "services": ["services*", "stn_core*"],
+    "stn_client": ["stn_client*", "stn_core", "stn_core.draws", "stn_core.errors", "stn_core.wire"],
+    "stn_cli": ["*"],
+}
+ONE_HOME = {  # a library that one room alone may import
+    "ray": ("services/",),
+    "starlette": ("services/",),
+    "fastapi": ("services/",),
+    "imgaug": ("stn_core/augment.py",),
+    "cv2": (),
+    "typer": ("stn_cli/",),
+    "rich": ("stn_cli/",),
+    "httpx": ("clients/",),
+}
+MAX_LINES = 400
+
+
+def _imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize(("package", "file"), SOURCES, ids=[str(file.relative_to(CHECKOUT)) for _, file in SOURCES])
+def test_a_source_file_keeps_to_its_room(package: str, file: Path) -> None:
+    place = str(file.relative_to(CHECKOUT))
+    for name in _imports(file):
+        root = name.split(".")[0]
+        if root in OURS:
+            allowed = any(fnmatch(name, pattern) for pattern in MAY_IMPORT[package])
+            assert allowed, f"{place} may not import {name}"
+        homes = ONE_HOME.get(root)
+        assert homes is None or place.startswith(homes), f"{place} may not import {name}"
+    assert len(file.read_text().splitlines()) <= MAX_LINES, f"{place}: one file, one room; this is two"
+
+
+def test_the_rules_see_the_sources() -> None:
+    assert len(SOURCES) > 40
+    assert {package for package, _ in SOURCES} == OURS
+
+
+@pytest.mark.parametrize("module", ["stn_core", "stn_core.recipes", "stn_core.bundle", "stn_client", "stn_cli.main"])
+def test_importing_it_loads_neither_tensorflow_nor_ray(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in ('tensorflow', 'ray', 'imgaug') if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == "[]"
