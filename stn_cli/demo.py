@@ -19,7 +19,7 @@ from rich.table import Table
 from stn_cli.app import app
 from stn_cli.options import RecipeOption, Seed
 from stn_core.errors import InvalidInput, StnError
-from stn_core.recipes import Recipe
+from stn_core.recipes import Recipe, load_recipe
 
 START_TIMEOUT_S = 180.0
 SHOWN = 16
@@ -36,8 +36,6 @@ def demo(
     seed: Seed = 7,
 ) -> None:
     """Rectify and classify a batch of real distorted digits before your eyes, then keep serving until Ctrl-C."""
-    from stn_core.recipes import load_recipe
-
     console, chosen = Console(), load_recipe(recipe)
     if url is not None:
         show(url, images, chosen, picture, seed, console)
@@ -58,8 +56,10 @@ def _service(port: int) -> Iterator[subprocess.Popen[bytes]]:
 
     if not port_is_free("127.0.0.1", port):
         raise InvalidInput(f"port {port} is in use; show what serves there with --url, or choose another --port")
-    # A terminated demo must still take the service down: the signal becomes the exception that `finally` sees.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # A demo that is terminated, or whose terminal is closed, must still take the service down: the signal becomes the
+    # exception that `finally` sees.
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, lambda number, _: sys.exit(128 + number))
     # In a session of its own the service hears of Ctrl-C once, from here, and not from the terminal as well.
     command = [sys.executable, "-m", "stn_cli", "serve", "--port", str(port)]
     service = subprocess.Popen(command, start_new_session=True)

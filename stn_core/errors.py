@@ -7,6 +7,7 @@
     │   ├── BadRecipe             400  bad-recipe
     │   ├── BadData               400  bad-data          a data set is missing or broken
     │   └── BadBundle             400  bad-bundle        a model on disk is missing, broken or foreign
+    ├── TrainingFailed            500  training-failed   in stn_core.training; never over HTTP
     ├── UnknownModel              404  unknown-model
     ├── TooLarge                  413  too-large
     ├── Unsupported               501  unsupported

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from reprlib import repr as brief
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from stn_core.augment import augment
 from stn_core.datasets import Dataset
 from stn_core.engine import Engine
-from stn_core.errors import BadData
+from stn_core.errors import BadData, brief
 from stn_core.geometry import corner_errors_px, identity
 from stn_core.recipes import Recipe
 

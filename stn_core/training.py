@@ -96,27 +96,53 @@ def train(
     at once, here. BadData where the data does not fit, TrainingFailed where training goes astray.
     """
     data = splits.train
-    _check_data(data, plan)
-    shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
-    localization = build_localization(plan.localization, shape, plan.seed)
-    classifier = build_classifier(plan.classifier, shape, len(data.classes), plan.seed)
-    fields: dict[str, Any] = {
+    _check_data(data)
+    fields = _manifest_fields(data, plan, name)
+    check_fields(fields)  # a bad name or place must fail now, not after the training
+    check_folder(folder)
+    shape = fields["input_shape"]
+    networks = {
+        "localization": build_localization(plan.localization, shape, plan.seed),
+        "classifier": build_classifier(plan.classifier, shape, len(data.classes), plan.seed),
+    }
+    started_s = time.monotonic()
+    _train_networks(networks, data, plan, progress, log_dir)
+    facts = {
+        "data": data.name,
+        "images": len(data.images),
+        "seconds": round(time.monotonic() - started_s, 1),
+        "parameters": {part: int(network.count_params()) for part, network in networks.items()},
+        **plan.model_dump(mode="json", exclude={"recipe", "jitter"}),
+        "jitter": plan.jitter.model_dump(mode="json", exclude_unset=True) if plan.jitter else None,
+    }
+    engine = Engine(check_fields(fields), networks)
+    measured = {
+        part: evaluate(engine, held_out, plan.recipe, EVALUATION_SEED)
+        for part, held_out in (("validation", splits.validation), ("test", splits.test))
+    }
+    metrics = {part: evaluation.model_dump(mode="json") for part, evaluation in measured.items()}
+    return write_bundle(folder, networks, metrics, training=facts, metrics=measured["test"].summary(), **fields)
+
+
+def _manifest_fields(data: Dataset, plan: TrainingPlan, name: str) -> dict[str, Any]:
+    return {
         "name": name,
         "created": datetime.now(UTC).date().isoformat(),
-        "input_shape": shape,
+        "input_shape": (data.images.shape[1], data.images.shape[2], data.images.shape[3]),
         "classes": list(data.classes),
         "fill_fraction": plan.recipe.fill_fraction,
         "recipe": plan.recipe,
     }
-    check_fields(fields)  # a bad name or place must fail now, not after the training
-    check_folder(folder)
 
+
+def _train_networks(
+    networks: dict[str, Any], data: Dataset, plan: TrainingPlan, progress: Progress, log_dir: Path | None
+) -> None:
     def stream(original_share: float, seed: int, jitter: Recipe | None = None) -> DistortionStream:
         return DistortionStream(data.images, data.labels, plan.recipe, plan.batch_size, original_share, seed, jitter)
 
-    started_s = time.monotonic()
     teach_localization(
-        localization,
+        networks["localization"],
         stream(plan.localization_original_share, plan.seed),
         plan.localization_steps,
         plan.localization_rate,
@@ -124,8 +150,8 @@ def train(
         log_dir,
     )
     train_classifier(
-        classifier,
-        localization,
+        networks["classifier"],
+        networks["localization"],
         stream(plan.classifier_original_share, plan.seed + 1, plan.jitter),
         plan.classifier_steps,
         plan.classifier_rate,
@@ -133,27 +159,9 @@ def train(
         plan.recipe.fill_fraction,
         log_dir,
     )
-    seconds = round(time.monotonic() - started_s, 1)
-
-    networks = {"localization": localization, "classifier": classifier}
-    engine = Engine(check_fields(fields), networks)
-    measured = {
-        part: evaluate(engine, held_out, plan.recipe, EVALUATION_SEED)
-        for part, held_out in (("validation", splits.validation), ("test", splits.test))
-    }
-    facts = {
-        "data": data.name,
-        "images": len(data.images),
-        "seconds": seconds,
-        "parameters": {part: int(network.count_params()) for part, network in networks.items()},
-        **plan.model_dump(mode="json", exclude={"recipe", "jitter"}),
-        "jitter": plan.jitter.model_dump(mode="json", exclude_unset=True) if plan.jitter else None,
-    }
-    metrics = {part: evaluation.model_dump(mode="json") for part, evaluation in measured.items()}
-    return write_bundle(folder, networks, metrics, training=facts, metrics=measured["test"].summary(), **fields)
 
 
-def _check_data(data: Dataset, plan: TrainingPlan) -> None:
+def _check_data(data: Dataset) -> None:
     height, width = data.images.shape[1:3]
     if min(height, width) < MIN_SIDE_PX:
         raise BadData(f"data {data.name}: expected images of at least {MIN_SIDE_PX} px a side, got {height} x {width}")
@@ -166,6 +174,7 @@ def corner_loss_px(theta_true: tf.Tensor, theta_predicted: tf.Tensor, size: tupl
     x, y = (tf.constant(CORNERS[:, axis], theta_true.dtype)[None] for axis in (0, 1))
     left_x, left_y = apply_affine(theta_true, *apply_affine(theta_predicted, x, y))
     dx, dy = (left_x - x) * (size[1] / 2), (left_y - y) * (size[0] / 2)
+    # The square root has no gradient at 0, which is where a straight image is.
     return tf.reduce_mean(tf.sqrt(dx * dx + dy * dy + 1e-6), axis=1)
 
 

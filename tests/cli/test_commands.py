@@ -91,7 +91,10 @@ def test_demo_shows_the_batch_and_draws_the_picture(service_url: str, tmp_path: 
 
 
 @pytest.mark.service
-def test_demo_starts_the_service_keeps_it_up_and_ctrl_c_ends_all_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sign", "status"), [(signal.SIGINT, 0), (signal.SIGHUP, 129)], ids=["Ctrl-C", "the terminal is closed"]
+)
+def test_demo_starts_the_service_keeps_it_up_and_takes_it_down(sign: int, status: int, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     mark = f"demo-{os.getpid()}-{port}"
     output = tmp_path / "demo.log"
@@ -111,8 +114,8 @@ def test_demo_starts_the_service_keeps_it_up_and_ctrl_c_ends_all_of_it(tmp_path:
         taken = _stn("demo", "--port", str(port), cwd=tmp_path)
         assert taken.returncode == 2
         assert f"port {port} is in use" in taken.stderr
-        os.killpg(demo.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
-        assert demo.wait(60) == 0, output.read_text()
+        os.killpg(demo.pid, sign)  # what a terminal does
+        assert demo.wait(60) == status, output.read_text()
         assert "Traceback" not in output.read_text()
         assert not processes_marked(mark)
     finally:
