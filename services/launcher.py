@@ -45,22 +45,20 @@ _COMMON_ENVIRONMENT = {
 }
 
 
-class _Stop(BaseException):
-    """Somebody asked the service to stop; no error."""
-
-
 class _StopSignals:
-    """The first stop signal raises _Stop; further ones are ignored, or they would break off the shutdown.
+    """While in use, the stop signals set ``asked`` and do nothing else, however many come.
 
-    They do come: a terminal's Ctrl-C goes to the whole process group, and a parent in it passes it on once more.
+    They raise nothing: an exception thrown into Ray's compiled code leaves ruins. And more than one comes: a
+    terminal's Ctrl-C goes to the whole process group, and a parent in it passes it on once more.
     """
 
     def __init__(self) -> None:
-        self._stopping = False
+        self.asked = threading.Event()
         self._before = {sign: signal.getsignal(sign) for sign in _STOP_SIGNALS}
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> threading.Event:
         self.install()
+        return self.asked
 
     def __exit__(self, *_: object) -> None:
         for sign, handler in self._before.items():
@@ -68,17 +66,8 @@ class _StopSignals:
 
     def install(self) -> None:
         for sign in _STOP_SIGNALS:
-            signal.signal(sign, self._receive)
-
-    def ignore(self) -> None:
-        """From here on no signal stops what this process does."""
-        self._stopping = True
-        self.install()  # in place of Ray's, if it failed or was stopped while it started
-
-    def _receive(self, *_: object) -> None:
-        if not self._stopping:
-            self._stopping = True
-            raise _Stop
+            signal.signal(sign, lambda *_: self.asked.set())
+        signal.alarm(0)  # a signal that came while Ray's was in place would abort the process after 3 s
 
 
 def serve_config(
@@ -104,7 +93,7 @@ def serve_config(
         raise StnError("serve_config must be called before Ray is imported: Ray reads its environment at import")
     _check_port(host, port)
     signals = _StopSignals()
-    with signals, tempfile.TemporaryDirectory(prefix="stn-", ignore_cleanup_errors=True) as folder:
+    with signals as stopping, tempfile.TemporaryDirectory(prefix="stn-", ignore_cleanup_errors=True) as folder:
         adopt_orphans()
         try:
             os.environ.update(environment(os.environ, folder, haproxy))
@@ -113,15 +102,17 @@ def serve_config(
             if bundle is not None:
                 _use_bundle(config, bundle)
             _start(config, signals)
-            _wait_until_ready(config, host, port, time.monotonic() + startup_timeout_s)
-            print(f"serving {path} at http://{_address(host, port)}/v2 - stop with Ctrl-C", flush=True)
-            print(f"logs in {_log_folder()}", flush=True)
-            _watch()
-        except (_Stop, SystemExit):  # SystemExit is how Ray takes SIGTERM while it starts
-            signals.ignore()
-            print("stopping", file=sys.stderr, flush=True)
+            if _wait_until_ready(config, host, port, time.monotonic() + startup_timeout_s, stopping):
+                print(f"serving {path} at http://{_address(host, port)}/v2 - stop with Ctrl-C", flush=True)
+                print(f"logs in {_log_folder()}", flush=True)
+                _watch(stopping)
+        except Exception:
+            if not stopping.is_set():  # a Ctrl-C reaches Ray's processes too, and they may be gone first
+                raise
         finally:
-            signals.ignore()
+            if stopping.is_set():
+                print("stopping", file=sys.stderr, flush=True)
+            signals.install()  # in place of Ray's
             _stop()
 
 
@@ -171,13 +162,16 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _start(config: dict[str, Any], signals: _StopSignals) -> None:
+    """Starts Ray and asks Serve for the applications; gives up between the two when asked to stop."""
     import ray
+    from ray._private import utils as ray_utils
     from ray.serve._private import api as serve_api
     from ray.serve.config import ProxyLocation, gRPCOptions
     from ray.serve.schema import ServeDeploySchema
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     schema = ServeDeploySchema.model_validate(config)
+    ray_utils.set_sigterm_handler = lambda handler: None  # Ray's raise SystemExit
     ray.init(
         address="local",
         namespace="serve",
@@ -187,7 +181,9 @@ def _start(config: dict[str, Any], signals: _StopSignals) -> None:
         log_to_driver=False,
         logging_level=logging.WARNING,
     )
-    signals.install()  # Ray has put its own in place
+    signals.install()  # in place of that of Ray's compiled part
+    if signals.asked.is_set():
+        return
     # What `serve run` does with a config; Ray has no public function for it.
     client = serve_api.serve_start(
         http_options=schema.http_options.model_dump(),
@@ -218,21 +214,25 @@ def _cpus_for(config: dict[str, Any]) -> int:
     return max(os.cpu_count() or 1, math.ceil(asked))
 
 
-def _wait_until_ready(config: dict[str, Any], host: str, port: int, deadline_s: float) -> None:
+def _wait_until_ready(
+    config: dict[str, Any], host: str, port: int, deadline_s: float, stopping: threading.Event
+) -> bool:
+    """True when every application answers, False when asked to stop before."""
     from ray import serve
 
-    while True:
+    while not stopping.is_set():
         applications = serve.status().applications
         for name, application in applications.items():
             if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
                 raise StnError(f"application {name} did not start: {_reason(application)}")
         running = applications and all(application.status == "RUNNING" for application in applications.values())
         if running and all(_answers(host, port, application) for application in config["applications"]):
-            return
+            return True
         if time.monotonic() > deadline_s:
             waiting = [f"{name} is {application.status}" for name, application in applications.items()]
             raise TimedOut(f"the service did not get ready in time: {', '.join(waiting)}")
-        time.sleep(_POLL_S)
+        stopping.wait(_POLL_S)
+    return False
 
 
 def _log_folder() -> str:
@@ -262,12 +262,11 @@ def _answers(host: str, port: int, application: dict[str, Any]) -> bool:
         connection.close()
 
 
-def _watch() -> None:
-    """Returns never: raises when Ray is gone. Replicas that die are Serve's to restart."""
+def _watch(stopping: threading.Event) -> None:
+    """Returns when ``stopping`` is set; raises when Ray is gone. Replicas that die are Serve's to restart."""
     from ray import serve
 
-    while True:
-        time.sleep(_WATCH_S)
+    while not stopping.wait(_WATCH_S):
         try:
             serve.status()
         except Exception as error:
