@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stn_core.clutter import add_clutter
 from stn_core.draws import Ids, image_ids
-from stn_core.errors import BadTensor, StnError
-from stn_core.geometry import invert
-from stn_core.recipes import DrawnStep, Recipe, affine_theta, draw
-from stn_core.recipes.drawing import affine_parameters
+from stn_core.errors import BadTensor, StnError, Unsupported
+from stn_core.geometry import Size
+from stn_core.recipes import DrawnStep, Recipe, canvas_theta, distorted_size, draw, known_theta, theta_shape_of
+from stn_core.recipes.drawing import affine_parameters, composed_theta
 from stn_core.recipes.steps import (
     Affine,
+    AffineLeaf,
     Brightness,
+    Clutter,
     Contrast,
     Dropout,
     Elastic,
@@ -23,12 +27,13 @@ from stn_core.recipes.steps import (
     FlipVertical,
     GaussianBlur,
     GaussianNoise,
+    GeometricLeaf,
     Invert,
     Leaf,
-    Perspective,
     QuarterTurns,
     SaltAndPepper,
 )
+from stn_core.transforms import as_shape, invert
 
 try:
     import imgaug.augmenters as iaa
@@ -49,15 +54,17 @@ MAX_SIDE_PX = 32766
 class Augmentation:
     """Distorted ``images [N, H, W, C]`` in the input's datatype, and what was done to each.
 
-    ``theta [N, 2, 3]`` made them: ``distorted(u) = original(theta u)``. ``theta_rectifying`` is its inverse and
-    straightens them: ``original(v) = distorted(theta_rectifying v)``. Both are exact where ``affine [N]`` is true;
-    where it is false a step that is not affine moved pixels too, and theta tells of the affine steps alone.
+    ``theta`` made them: ``distorted(u) = original(theta u)``. Its family is the smallest that holds the recipe: affine
+    ``[N, 2, 3]``, homography ``[N, 3, 3]`` with a ``perspective`` step, spline ``[N, 16, 2]`` with a ``thin_plate``.
+    ``theta_rectifying`` is its inverse and straightens them: ``original(v) = distorted(theta_rectifying v)``; None for
+    a spline, which has none. Both are exact where ``exact [N]`` is true; where it is false an ``elastic`` step moved
+    pixels too, and theta tells of the other steps alone.
     """
 
     images: NDArray[Any]
     theta: NDArray[np.float64]
-    theta_rectifying: NDArray[np.float64]
-    affine: NDArray[np.bool_]
+    theta_rectifying: NDArray[np.float64] | None
+    exact: NDArray[np.bool_]
 
 
 def augment(images: NDArray[Any], recipe: Recipe, seed: int, ids: Ids | None = None) -> Augmentation:
@@ -65,7 +72,8 @@ def augment(images: NDArray[Any], recipe: Recipe, seed: int, ids: Ids | None = N
 
     An image's draw is a pure function of the recipe, ``seed`` and the image's id: by default a hash of its content (the
     k-th of several equal images has an id of its own), so neither the order nor the size of the call changes it. Give
-    ``ids [N]`` (uint64) to number images yourself. Floating images pass the steps that are not affine in 8 bits.
+    ``ids [N]`` (uint64) to number images yourself. Floating images pass the steps that are not geometric in 8 bits.
+    Images larger than the recipe's canvas are refused (BadTensor).
     """
     if images.ndim != 4 or 0 in images.shape or images.dtype not in (np.uint8, np.float32):
         raise BadTensor(
@@ -80,23 +88,61 @@ def augment(images: NDArray[Any], recipe: Recipe, seed: int, ids: Ids | None = N
     if ids.shape != images.shape[:1]:
         raise BadTensor(f"ids: expected one for each of the {len(images)} images, got the shape {list(ids.shape)}")
     drawn = draw(recipe, seed, ids)
-    theta, affine = affine_theta(drawn, (images.shape[1], images.shape[2]))
-    return Augmentation(_apply(images, drawn, recipe.fill_fraction), theta, invert(theta), affine)
+    theta, exact = known_theta(recipe, drawn, (images.shape[1], images.shape[2]))
+    try:
+        rectifying = invert(theta)
+    except Unsupported:  # a spline
+        rectifying = None
+    return Augmentation(_apply(images, recipe, drawn), theta, rectifying, exact)
 
 
-def _apply(images: NDArray[Any], drawn: list[DrawnStep], fill_fraction: float) -> NDArray[Any]:
-    fill = fill_fraction if images.dtype == np.float32 else round(255 * fill_fraction)
-    images = images.copy()
-    for item in drawn:
-        rows = np.flatnonzero(item.active)
-        if not rows.size:
-            continue
-        exact = _exact_augmenter(item, rows, images.shape[1:3], fill)
-        if exact is not None:
-            images[rows] = exact(images=images[rows])
-        else:
-            _apply_in_8_bits(images, item, rows, round(255 * fill_fraction))
+def _apply(images: NDArray[Any], recipe: Recipe, drawn: list[DrawnStep]) -> NDArray[Any]:
+    """Runs of geometric steps are warped at once by our sampler if imgaug cannot do one of them exactly.
+
+    Each further warp would blur the image once more; a plain run of affine steps is imgaug's.
+    """
+    original: Size = (images.shape[1], images.shape[2])
+    size = distorted_size(recipe, original)
+    fill = recipe.fill_fraction if images.dtype == np.float32 else round(255 * recipe.fill_fraction)
+    images, on_canvas = images.copy(), recipe.canvas is None
+    for geometric, run in groupby(drawn, lambda item: isinstance(item.step, GeometricLeaf)):
+        items = list(run)
+        if not on_canvas or (geometric and not all(isinstance(item.step, AffineLeaf) for item in items)):
+            theta = np.tile(canvas_theta(recipe, (images.shape[1], images.shape[2])), (len(images), 1, 1))
+            # In the recipe's family always: how an image is warped may not depend on what the others of the call drew.
+            theta = as_shape(composed_theta(theta, items, size), theta_shape_of(recipe))
+            images = _warped(images, theta, size, recipe.fill_fraction)
+            on_canvas = True
+            if geometric:
+                continue
+        for item in items:
+            _apply_step(images, item, fill)
     return images
+
+
+def _warped(images: NDArray[Any], theta: NDArray[np.float64], size: Size, fill_fraction: float) -> NDArray[Any]:
+    import tensorflow as tf
+
+    from stn_core.sampler import warp
+
+    scale = 255.0 if images.dtype == np.uint8 else 1.0
+    warped = warp(tf.constant(images.astype(np.float32)), tf.constant(theta, tf.float32), size, "constant",
+                  scale * fill_fraction).numpy()  # fmt: skip
+    return np.round(warped).astype(np.uint8) if images.dtype == np.uint8 else np.asarray(warped)
+
+
+def _apply_step(images: NDArray[Any], item: DrawnStep, fill: float) -> None:
+    rows = np.flatnonzero(item.active)
+    if not rows.size:
+        return
+    if isinstance(item.step, Clutter):
+        images[rows] = add_clutter(images[rows], item.step, item.seeds[rows])
+        return
+    exact = _exact_augmenter(item, rows, images.shape[1:3], fill)
+    if exact is not None:
+        images[rows] = exact(images=images[rows])
+    else:
+        _apply_in_8_bits(images, item, rows, round(fill if images.dtype == np.uint8 else 255 * fill))
 
 
 def _exact_augmenter(item: DrawnStep, rows: NDArray[np.intp], size: Any, fill: float) -> Any | None:
@@ -155,8 +201,6 @@ def _pixel_augmenter(step: Leaf, fill: int) -> Any:
             return iaa.ElasticTransformation(
                 alpha=step.displacement_px, sigma=step.smoothness_px, mode="constant", cval=fill
             )
-        case Perspective():
-            return iaa.PerspectiveTransform(scale=step.sd_fraction, keep_size=True, mode="constant", cval=fill)
     raise TypeError(f"not a step that imgaug applies to pixels: {step.op}")
 
 

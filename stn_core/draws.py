@@ -39,6 +39,18 @@ def uniform(seed: int, ids: Ids, slot: int) -> NDArray[np.float64]:
     return (bits(seed, ids, slot) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def normals(ids: Ids, count: int, first: int = 0) -> NDArray[np.float64]:
+    """Standard normal draws ``[N, count]``, independent between ids; ``first`` numbers the first of them.
+
+    By the Box-Muller transform of two uniform draws each.
+    """
+    columns = [
+        np.sqrt(-2 * np.log1p(-uniform(0, ids, 2 * number))) * np.cos(2 * np.pi * uniform(0, ids, 2 * number + 1))
+        for number in range(first, first + count)
+    ]
+    return np.stack(columns, axis=1)
+
+
 def bits(seed: int, ids: Ids, slot: int) -> Ids:
     """64 random bits for each id, ``[N]``, independent between seeds and slots."""
     stream = _mix(_mix(np.array([seed & 0xFFFFFFFFFFFFFFFF], np.uint64)) + np.array([slot + 1], np.uint64) * _GOLDEN)

@@ -109,19 +109,6 @@ def pixel_coefficients(theta: Any, input_size: Size, output_size: Size) -> tuple
     return row(0, in_width), row(1, in_height)
 
 
-def corner_errors_px(theta_true: ArrayLike, theta_predicted: ArrayLike, size: Size) -> NDArray[Any]:
-    """How far from straight each image is left, ``[B]``: the mean distance in px of its four corners from their place.
-
-    ``theta_true`` made the distorted image (``distorted(u) = original(theta_true u)``), ``theta_predicted`` rectified
-    it, and their product would be the identity if the prediction were exact. ``size`` is that of the original.
-    """
-    residual = compose(theta_true, theta_predicted)
-    height, width = size
-    offset = (map_points(residual, CORNERS) - CORNERS) * np.array([width, height]) / 2.0
-    distances: NDArray[Any] = np.hypot(offset[..., 0], offset[..., 1])
-    return np.asarray(distances.mean(axis=-1))
-
-
 def _check(theta: ArrayLike) -> NDArray[Any]:
     try:
         theta = np.asarray(theta)

@@ -6,23 +6,35 @@ dynamic. Gradients flow to the images and to theta.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import tensorflow as tf
 
+from stn_core import homography, tps
 from stn_core.geometry import Size, pixel_coefficients
+from stn_core.transforms import apply
 
 FillMode = Literal["constant", "edge", "reflect"]
 
 
-def affine_grid(theta: tf.Tensor, input_size: Any, output_size: Any) -> tuple[tf.Tensor, tf.Tensor]:
+def source_grid(theta: tf.Tensor, input_size: Any, output_size: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """Where each output pixel is sampled: ``x_px`` and ``y_px``, each ``[B, H_out, W_out]``, as input pixel indices.
 
-    Equation 1 of arXiv 1506.02025 in pixel units. The identity theta at equal sizes gives whole numbers exactly.
+    Equation 1 of arXiv 1506.02025 in pixel units, for theta of any family in ``stn_core.transforms``: affine
+    ``[B, 2, 3]``, homography ``[B, 3, 3]``, thin-plate spline ``[B, K², 2]``. The identity at equal sizes gives whole
+    numbers exactly.
     """
+    if theta.shape[1] == 2:
+        return _affine_grid(theta, input_size, output_size)
+    row, column = _indices(output_size, theta.dtype)
+    pixel_grid = homography.pixel_grid if theta.shape[2] == 3 else tps.pixel_grid
+    return pixel_grid(theta, column, row, _as(input_size, theta.dtype), _as(output_size, theta.dtype))
+
+
+def _affine_grid(theta: tf.Tensor, input_size: Any, output_size: Any) -> tuple[tf.Tensor, tf.Tensor]:
     (a, b, c), (d, e, f) = pixel_coefficients(theta, _as(input_size, theta.dtype), _as(output_size, theta.dtype))
-    row = tf.cast(tf.range(output_size[0]), theta.dtype)[None, :, None]
-    column = tf.cast(tf.range(output_size[1]), theta.dtype)[None, None, :]
+    row, column = _indices(output_size, theta.dtype)
 
     def source(per_column: Any, per_row: Any, constant: Any) -> Any:
         return per_column[:, None, None] * column + per_row[:, None, None] * row + constant[:, None, None]
@@ -69,14 +81,34 @@ def warp(
     fill_mode: FillMode = "constant",
     fill_value: float = 0.0,
 ) -> tf.Tensor:
-    """``images [B, H, W, C]`` (floating) warped by ``theta [B, 2, 3]``: ``[B, H_out, W_out, C]``, H and W unless given.
+    """``images [B, H, W, C]`` (floating) warped by ``theta``: ``[B, H_out, W_out, C]``, H and W unless given.
 
-    ``output(u) = images(theta u)``: theta maps output to input coordinates.
+    ``output(u) = images(theta u)``: theta, of any family in ``stn_core.transforms``, maps output to input coordinates.
     """
     input_size = _spatial_size(images)
     output_size = input_size if output_size is None else output_size
-    x_px, y_px = affine_grid(tf.cast(theta, images.dtype), input_size, output_size)
+    x_px, y_px = source_grid(tf.cast(theta, images.dtype), input_size, output_size)
     return bilinear_sample(images, x_px, y_px, fill_mode, fill_value)
+
+
+def warp_chain(images: tf.Tensor, thetas: Sequence[tf.Tensor], output_size: Size, fill_value: float = 0.0) -> tf.Tensor:
+    """``images`` warped by the first of ``thetas``, the result by the next, and so on, interpolated only once.
+
+    The thetas may be of any families, also of such as do not compose. Floating point makes the identity nearly exact.
+    """
+    row, column = _indices(output_size, images.dtype)
+    x = tf.reshape(tf.broadcast_to((2 * column + 1) / output_size[1] - 1, [1, *output_size]), [1, -1])
+    y = tf.reshape(tf.broadcast_to((2 * row + 1) / output_size[0] - 1, [1, *output_size]), [1, -1])
+    for theta in reversed(thetas):
+        x, y = apply(theta, x, y)
+    height, width = _as(_spatial_size(images), images.dtype)
+    x_px, y_px = ((position + 1) * side / 2 - 0.5 for position, side in ((x, width), (y, height)))
+    shape = [-1, *output_size]
+    return bilinear_sample(images, tf.reshape(x_px, shape), tf.reshape(y_px, shape), fill_value=fill_value)
+
+
+def _indices(size: tuple[Any, Any], dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.cast(tf.range(size[0]), dtype)[None, :, None], tf.cast(tf.range(size[1]), dtype)[None, None, :]
 
 
 def _spatial_size(images: tf.Tensor) -> tuple[Any, Any]:

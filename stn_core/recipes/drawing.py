@@ -9,23 +9,31 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_core.draws import Ids, bits, uniform
-from stn_core.geometry import Size, compose, identity, invert
+from stn_core import geometry
+from stn_core.draws import Ids, bits, normals, uniform
+from stn_core.errors import BadTensor
+from stn_core.geometry import CORNERS, Size
+from stn_core.homography import from_points
 from stn_core.recipes.steps import (
     Affine,
-    AffineLeaf,
+    Elastic,
     FlipHorizontal,
     FlipVertical,
+    GeometricLeaf,
     Group,
     Leaf,
     OneOf,
+    Perspective,
     QuarterTurns,
     Recipe,
     SomeOf,
     Sometimes,
     Step,
-    WarpingLeaf,
+    ThinPlate,
+    leaves,
 )
+from stn_core.tps import control_grid
+from stn_core.transforms import THETA_SHAPES, as_shape, compose, identity_like
 
 SLOTS_PER_STEP = 32
 
@@ -51,46 +59,133 @@ def draw(recipe: Recipe, seed: int, ids: Ids) -> list[DrawnStep]:
     return list(_draw_steps(recipe.steps, seed, ids, np.ones(len(ids), bool), iter(range(1 << 20))))
 
 
-def is_affine(recipe: Recipe) -> bool:
-    """True if every step of the recipe is affine, so that one theta says all of what it does to an image."""
-    return all(isinstance(leaf, AffineLeaf) for leaf in _leaves(recipe.steps))
+def is_exact(recipe: Recipe) -> bool:
+    """True if theta tells all of what the recipe does to an image's shape, for every image."""
+    return not any(isinstance(leaf, Elastic) for leaf in leaves(recipe.steps))
 
 
-def affine_theta(drawn: list[DrawnStep], size: Size) -> tuple[NDArray[np.float64], Mask]:
-    """The exact theta ``[N, 2, 3]`` of the affine steps composed, and for which images ``[N]`` it tells all.
+def is_geometric(recipe: Recipe) -> bool:
+    """True if theta tells all of what the recipe does to an image: one warp by it makes the distorted image."""
+    return all(isinstance(leaf, GeometricLeaf) for leaf in leaves(recipe.steps))
 
-    The inverse mapping of the distortion: ``distorted(u) = original(theta u)``. False where a step that is not affine
-    (elastic, perspective) moved pixels too.
+
+def theta_shape_of(recipe: Recipe) -> tuple[int, int]:
+    """The shape of a theta of this recipe: (2, 3) affine, (3, 3) with a perspective, (16, 2) with a spline."""
+    kinds = {type(leaf) for leaf in leaves(recipe.steps)}
+    return THETA_SHAPES["tps" if ThinPlate in kinds else "homography" if Perspective in kinds else "affine"]
+
+
+def distorted_size(recipe: Recipe, size: Size) -> Size:
+    """The size (height, width) of an image of ``size`` after the recipe; BadTensor if its canvas is smaller."""
+    if recipe.canvas is None:
+        return size
+    canvas = (recipe.canvas.height_px, recipe.canvas.width_px)
+    if canvas[0] < size[0] or canvas[1] < size[1]:
+        raise BadTensor(
+            f"images: expected at most the canvas of recipe {recipe.name}, {canvas[0]} x {canvas[1]} px, got "
+            f"{size[0]} x {size[1]}"
+        )
+    return canvas
+
+
+def canvas_theta(recipe: Recipe, size: Size) -> NDArray[np.float64]:
+    """The theta ``[2, 3]`` that puts an image of ``size`` on the recipe's canvas: the identity without one."""
+    height, width = distorted_size(recipe, size)
+    return np.array([[width / size[1], 0.0, 0.0], [0.0, height / size[0], 0.0]])
+
+
+def known_theta(recipe: Recipe, drawn: list[DrawnStep], size: Size) -> tuple[NDArray[np.float64], Mask]:
+    """The theta ``[N, ...]`` of the geometric steps and the canvas together, and for which images ``[N]`` it tells all.
+
+    The inverse mapping of the distortion: ``distorted(u) = original(theta u)``; of the shape ``theta_shape_of``.
+    ``size`` is that of the original. False where a step that has no theta (elastic) moved pixels too.
     """
     count = len(drawn[0].active)
-    theta, affine = identity(count), np.ones(count, bool)
+    exact = np.ones(count, bool)
     for item in drawn:
-        if isinstance(item.step, AffineLeaf):
-            theta[item.active] = compose(theta[item.active], leaf_theta(item, size)[item.active])
-        elif isinstance(item.step, WarpingLeaf):
-            affine &= ~item.active
-    return theta, affine
+        if isinstance(item.step, Elastic):
+            exact &= ~item.active
+    theta = as_shape(np.tile(canvas_theta(recipe, size), (count, 1, 1)), (2, 3))
+    theta = composed_theta(theta, drawn, distorted_size(recipe, size))
+    return as_shape(theta, theta_shape_of(recipe)), exact
+
+
+def composed_theta(theta: NDArray[np.float64], drawn: list[DrawnStep], size: Size) -> NDArray[np.float64]:
+    """``theta`` followed by the geometric ones among ``drawn``, at the distorted image's ``size``."""
+    for item in drawn:
+        if isinstance(item.step, GeometricLeaf) and item.active.any():
+            own = leaf_theta(item, size)
+            own[~item.active] = identity_like(own.shape[1:])
+            theta = compose(theta, own)
+    return theta
 
 
 def leaf_theta(item: DrawnStep, size: Size) -> NDArray[np.float64]:
-    """The theta of one affine leaf for all images, ``[N, 2, 3]``."""
+    """The theta of one geometric leaf for all images, ``[N, ...]``."""
     count = len(item.active)
     match item.step:
         case Affine():
-            return invert(_imgaug_affine(item.values, size))
+            return geometry.invert(_imgaug_affine(item.values, size))
         case FlipHorizontal():
             return np.tile([[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], (count, 1, 1))
         case FlipVertical():
             return np.tile([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0]], (count, 1, 1))
         case QuarterTurns():
             return np.asarray(_QUARTER_TURNS[item.values["turns"].astype(int)], np.float64)
-    raise TypeError(f"not an affine step: {item.step.op}")
+        case Perspective():
+            return _perspective(item, size)
+        case ThinPlate():
+            control = control_grid()
+            moves = normals(item.seeds, control.size).reshape(count, *control.shape)
+            return np.asarray(control + moves * _sd(item, size))
+    raise TypeError(f"not a geometric step: {item.step.op}")
+
+
+def _sd(item: DrawnStep, size: Size) -> NDArray[np.float64]:
+    """The standard deviations of a step's moves in normalized units, ``[N, 1, 2]``."""
+    height, width = size
+    fractions = np.stack([item.values["sd_px"] / side for side in (width, height)], axis=-1)
+    return np.asarray(2 * (item.values["sd_fraction"][:, None] + fractions))[:, None, :]
+
+
+MAX_REDRAWS = 20
+
+
+def _perspective(item: DrawnStep, size: Size) -> NDArray[np.float64]:
+    sd, count = _sd(item, size), len(item.active)
+    moves = np.zeros((count, 4, 2))
+    left: NDArray[np.intp] = np.arange(count)
+    for attempt in range(MAX_REDRAWS):  # whom chance leaves after that many stays as it is
+        drawn = normals(item.seeds[left], 8, first=8 * attempt).reshape(-1, 4, 2) * sd[left]
+        fits = _is_convex(CORNERS + drawn)
+        moves[left[fits]] = drawn[fits]
+        left = left[~fits]
+        if not left.size:
+            break
+    return from_points(CORNERS + moves, np.tile(CORNERS, (count, 1, 1)))
+
+
+def _is_convex(corners: NDArray[np.float64]) -> Mask:
+    """Which of the quadrilaterals ``[N, 4, 2]`` turn clearly the same way at each corner."""
+    sides = np.roll(corners, -1, axis=1) - corners
+    following = np.roll(sides, -1, axis=1)
+    turns = sides[..., 0] * following[..., 1] - sides[..., 1] * following[..., 0]
+    return np.asarray((turns > MIN_TURN).all(axis=1))
+
+
+MIN_TURN = 0.4
+"""Of 4, which is a square's: below it, a corner is nearly flat and the image behind it stretched beyond use."""
 
 
 # Clockwise by a quarter: the output's right is the input's top, so input x = output y and input y = -output x.
 _QUARTER = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 _QUARTER_TURNS = np.stack(
-    [identity(1)[0], _QUARTER, compose(_QUARTER, _QUARTER), compose(compose(_QUARTER, _QUARTER), _QUARTER)]
+    [
+        geometry.IDENTITY,
+        _QUARTER,
+        geometry.compose(_QUARTER, _QUARTER),
+        geometry.compose(geometry.compose(_QUARTER, _QUARTER), _QUARTER),
+    ]
 )
 
 
@@ -125,14 +220,6 @@ def _imgaug_affine(values: dict[str, NDArray[np.float64]], size: Size) -> NDArra
     forward[:, 1, 0], forward[:, 1, 1] = (shear_y * a + c) / aspect, shear_y * b + d
     forward[:, 0, 2], forward[:, 1, 2] = 2 * p["shift_x_fraction"], 2 * p["shift_y_fraction"]
     return forward
-
-
-def _leaves(steps: tuple[Step, ...]) -> Iterator[Leaf]:
-    for step in steps:
-        if isinstance(step, Group):
-            yield from _leaves(step.steps)
-        else:
-            yield step
 
 
 def _draw_steps(

@@ -5,6 +5,7 @@ Lengths marked ``_fraction`` are shares of the image's side; angles are degrees,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -144,7 +145,7 @@ class Invert(Strict):
 
 
 class Elastic(Strict):
-    """A smooth random displacement of each pixel. Not affine: theta tells of the affine steps alone."""
+    """imgaug's smooth random displacement of each pixel. No theta describes it: it tells of the other steps alone."""
 
     op: Literal["elastic"] = "elastic"
     displacement_px: _range(0.0, 100.0) = (0.0, 2.0)  # type: ignore[valid-type]
@@ -152,10 +153,33 @@ class Elastic(Strict):
 
 
 class Perspective(Strict):
-    """Corners moved by a normal draw, a fraction of the side. Not affine: theta tells of the affine steps alone."""
+    """A homography: each corner moves by a normal draw an axis, of ``sd_fraction`` of the side plus ``sd_px``.
+
+    Drawn again where the corners would fold the image over.
+    """
 
     op: Literal["perspective"] = "perspective"
-    sd_fraction: _range(0.0, 0.3) = (0.0, 0.1)  # type: ignore[valid-type]
+    sd_fraction: _range(0.0, 0.3) = (0.0, 0.0)  # type: ignore[valid-type]
+    sd_px: _range(0.0, 1000.0) = (0.0, 0.0)  # type: ignore[valid-type]
+
+
+class ThinPlate(Strict):
+    """A thin-plate spline: each of 4 x 4 control points reads from a place moved by a normal draw an axis.
+
+    The draw's standard deviation is ``sd_fraction`` of the side plus ``sd_px``. The last geometric step of a recipe.
+    """
+
+    op: Literal["thin_plate"] = "thin_plate"
+    sd_fraction: _range(0.0, 0.3) = (0.0, 0.0)  # type: ignore[valid-type]
+    sd_px: _range(0.0, 1000.0) = (0.0, 0.0)  # type: ignore[valid-type]
+
+
+class Clutter(Strict):
+    """Pieces of other images' strokes: square patches of MNIST digits at random places, over a dark background."""
+
+    op: Literal["clutter"] = "clutter"
+    patches: Annotated[int, Field(ge=1, le=64)] = 6
+    patch_px: Annotated[int, Field(ge=1, le=28)] = 6
 
 
 class OneOf(Strict):
@@ -198,9 +222,9 @@ class Sequence(Strict):
 
 Group = OneOf | SomeOf | Sometimes | Sequence
 AffineLeaf = Affine | FlipHorizontal | FlipVertical | QuarterTurns
-WarpingLeaf = Elastic | Perspective
-PixelLeaf = GaussianBlur | GaussianNoise | SaltAndPepper | Dropout | Contrast | Brightness | Invert
-Leaf = AffineLeaf | WarpingLeaf | PixelLeaf
+GeometricLeaf = AffineLeaf | Perspective | ThinPlate
+PixelLeaf = GaussianBlur | GaussianNoise | SaltAndPepper | Dropout | Contrast | Brightness | Invert | Clutter
+Leaf = GeometricLeaf | Elastic | PixelLeaf
 Step = Annotated[Group | Leaf, Field(discriminator="op")]
 Steps = Annotated[tuple[Step, ...], Field(min_length=1, max_length=MAX_STEPS)]
 
@@ -208,12 +232,23 @@ for _group in (OneOf, SomeOf, Sometimes, Sequence):
     _group.model_rebuild()
 
 
+class Canvas(Strict):
+    """A larger frame: the image goes into its middle, the fill around it."""
+
+    height_px: Annotated[int, Field(ge=1, le=4096)]
+    width_px: Annotated[int, Field(ge=1, le=4096)]
+
+
 class Recipe(Strict):
-    """A named list of steps, applied in order. ``fill_fraction`` (0 black, 1 white) is what lies outside the image."""
+    """A named list of steps, applied in order. ``fill_fraction`` (0 black, 1 white) is what lies outside the image.
+
+    ``canvas``, if given, is the size of the distorted images: each image is put into its middle before the steps.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
     description: Annotated[str, Field(max_length=2000)] = ""
     fill_fraction: Probability = 0.0
+    canvas: Canvas | None = None
     steps: Steps
 
     @model_validator(mode="after")
@@ -224,6 +259,25 @@ class Recipe(Strict):
                 f"expected at most {MAX_STEPS} steps in all, nested at most {MAX_DEPTH} deep; got {count}, {depth} deep"
             )
         return self
+
+    @model_validator(mode="after")
+    def _has_one_theta(self) -> Recipe:
+        geometric = [leaf for leaf in leaves(self.steps) if isinstance(leaf, GeometricLeaf)]
+        splines = [leaf for leaf in geometric if isinstance(leaf, ThinPlate)]
+        if splines and (len(splines) > 1 or geometric[-1] is not splines[0]):
+            raise ValueError("thin_plate: expected once, after all other geometric steps; no theta tells of the result")
+        if splines and any(isinstance(leaf, Perspective) for leaf in geometric):
+            raise ValueError("thin_plate: expected without perspective; no theta tells of the two together")
+        return self
+
+
+def leaves(steps: tuple[Step, ...]) -> Iterator[Leaf]:
+    """The steps that are no groups, in order."""
+    for step in steps:
+        if isinstance(step, Group):
+            yield from leaves(step.steps)
+        else:
+            yield step
 
 
 def _measure(steps: tuple[Step, ...]) -> tuple[int, int]:

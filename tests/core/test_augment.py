@@ -10,14 +10,16 @@ import cv2
 import imgaug.augmenters as iaa
 import numpy as np
 import pytest
+import sampler_oracle
 import tensorflow as tf
 from imgaug.augmentables import Keypoint, KeypointsOnImage
 
 from stn_core import geometry
 from stn_core.augment import augment
 from stn_core.datasets import Dataset
+from stn_core.draws import image_ids
 from stn_core.errors import BadTensor
-from stn_core.recipes import load_recipe, parse_recipe, shipped_recipes
+from stn_core.recipes import distorted_size, load_recipe, parse_recipe, shipped_recipes
 from stn_core.sampler import warp
 
 EVERYTHING_AFFINE = {
@@ -48,8 +50,15 @@ EVERYTHING_AFFINE = {
 QUARTERS = {"name": "quarters", "steps": [{"op": "quarter_turns"}, {"op": "affine", "rotate_deg": [-10, 10]}]}
 
 
-def _recipe(source: Any) -> Any:
-    return parse_recipe(source)
+def _name(source: Any) -> str:
+    return source["name"] if isinstance(source, dict) else str(source)
+
+
+def _sometimes(op: str) -> dict[str, Any]:
+    """A turn, and for half of the images a step."""
+    step = {"op": op} if op in ("clutter", "elastic") else {"op": op, "sd_fraction": 0.05}
+    turn = {"op": "affine", "rotate_deg": [-40, 40]}
+    return {"name": f"sometimes-{op}", "steps": [turn, {"op": "sometimes", "probability": 0.5, "steps": [step]}]}
 
 
 @pytest.mark.parametrize("source", ["tutorial-mix", "rotation", EVERYTHING_AFFINE, QUARTERS])
@@ -61,8 +70,8 @@ def test_theta_is_exact_to_a_hundredth_of_a_pixel(source: Any, size: tuple[int, 
     y, x = np.mgrid[0 : size[0], 0 : size[1]].astype(np.float32)
     scale = np.float32(1 / 1024)  # float images live in [0, 1]
     ramp = np.tile(np.stack([x, y], axis=-1) * scale, (60, 1, 1, 1))
-    result = augment(ramp, _recipe(source), seed=5, ids=np.arange(60, dtype=np.uint64))
-    assert result.affine.all()
+    result = augment(ramp, parse_recipe(source), seed=5, ids=np.arange(60, dtype=np.uint64))
+    assert result.exact.all()
     (a, b, c), (d, e, f) = geometry.pixel_coefficients(result.theta, size, size)
     checked = 0
     for n in range(len(ramp)):
@@ -135,16 +144,24 @@ def test_same_seed_same_bytes_other_seed_other_draws(digits: Dataset) -> None:
         assert changed.mean() > 0.95, name
 
 
-@pytest.mark.parametrize("name", ["tutorial-mix", "camera", "elastic"])
-def test_neither_order_nor_batch_size_changes_an_images_draw(digits: Dataset, name: str) -> None:
-    images, recipe = digits.images[:40], load_recipe(name)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(
+    "source",
+    [*shipped_recipes(), _sometimes("thin_plate"), _sometimes("perspective"), _sometimes("clutter")],
+    ids=_name,
+)
+def test_neither_order_nor_batch_size_changes_an_images_draw(digits: Dataset, source: Any, dtype: Any) -> None:
+    images, recipe = digits.images[:40], parse_recipe(source)
+    images = images if dtype == np.uint8 else images.astype(np.float32) / 255
     whole, order = augment(images, recipe, 9), np.random.default_rng(0).permutation(40)
     shuffled = augment(images[order], recipe, 9)
     np.testing.assert_array_equal(shuffled.images, whole.images[order])
     np.testing.assert_array_equal(shuffled.theta, whole.theta[order])
-    pieces = [augment(images[k : k + 7], recipe, 9) for k in range(0, 40, 7)]
-    np.testing.assert_array_equal(np.concatenate([piece.images for piece in pieces]), whole.images)
-    np.testing.assert_array_equal(np.concatenate([piece.theta for piece in pieces]), whole.theta)
+    for size in (7, 1):
+        pieces = [augment(images[k : k + size], recipe, 9) for k in range(0, 40, size)]
+        np.testing.assert_array_equal(np.concatenate([piece.images for piece in pieces]), whole.images)
+        np.testing.assert_array_equal(np.concatenate([piece.theta for piece in pieces]), whole.theta)
+        np.testing.assert_array_equal(np.concatenate([piece.exact for piece in pieces]), whole.exact)
 
 
 def test_copies_of_one_image_are_drawn_differently(digits: Dataset) -> None:
@@ -160,22 +177,20 @@ def test_steps_that_move_no_pixel_leave_theta_alone(digits: Dataset) -> None:
     plain = augment(images, parse_recipe({"name": "a", "steps": [affine]}), seed=4)
     noisy = augment(images, parse_recipe({"name": "b", "steps": [affine, *pixels]}), seed=4)
     np.testing.assert_array_equal(noisy.theta, plain.theta)
-    assert noisy.affine.all()
+    assert noisy.exact.all()
     assert (noisy.images != plain.images).any(axis=(1, 2, 3)).all()
 
 
-@pytest.mark.parametrize("op", ["elastic", "perspective"])
-def test_a_step_that_is_not_affine_says_so_for_the_images_it_touched(digits: Dataset, op: str) -> None:
-    affine = {"op": "affine", "rotate_deg": [-40, 40]}
-    recipe = {"name": "bent", "steps": [affine, {"op": "sometimes", "probability": 0.5, "steps": [{"op": op}]}]}
+def test_a_step_that_no_theta_describes_says_so_for_the_images_it_touched(digits: Dataset) -> None:
+    recipe = _sometimes("elastic")
     images = digits.images[:100]
-    plain = augment(images, parse_recipe({"name": "a", "steps": [affine]}), seed=4)
+    plain = augment(images, parse_recipe({"name": "a", "steps": recipe["steps"][:1]}), seed=4)
     bent = augment(images, parse_recipe(recipe), seed=4)
     np.testing.assert_array_equal(bent.theta, plain.theta)
-    assert 25 < bent.affine.sum() < 75
+    assert 25 < bent.exact.sum() < 75
     untouched = (bent.images == plain.images).all(axis=(1, 2, 3))
-    assert untouched[bent.affine].all()
-    assert not untouched[~bent.affine].all()
+    assert untouched[bent.exact].all()
+    assert not untouched[~bent.exact].all()
 
 
 def test_the_fill_is_what_lies_outside_the_image() -> None:
@@ -190,6 +205,100 @@ def test_the_input_is_left_as_it_was(digits: Dataset) -> None:
     images.setflags(write=False)
     augment(images, load_recipe("camera"), seed=1)
     np.testing.assert_array_equal(images, digits.images[:10])
+
+
+# --- steps that imgaug cannot do exactly, and the canvas ----------------------------------------------------------
+
+OURS = ["perspective", "elastic", "rotation-scale-translation"]
+SHIFTED = {"name": "shifted", "canvas": {"height_px": 60, "width_px": 60}, "steps": [
+    {"op": "affine", "translate_x_px": [-16, 16], "translate_y_px": [-16, 16]}]}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", [*OURS, SHIFTED], ids=_name)
+def test_theta_tells_exactly_where_each_pixel_was_read(digits: Dataset, source: Any) -> None:
+    images, recipe = digits.images[::1250], parse_recipe(source)
+    as_float = augment(images.astype(np.float32) / 255, recipe, seed=3)
+    assert as_float.exact.all()
+    size = distorted_size(recipe, (28, 28))
+    assert as_float.images.shape == (4, *size, 1)
+    expected = sampler_oracle.warp(images / 255, as_float.theta, size, "constant", 0.0)
+    np.testing.assert_allclose(as_float.images, expected, atol=2e-5)
+    ids = image_ids(images.astype(np.float32) / 255)
+    in_8_bits = augment(images, recipe, seed=3, ids=ids)
+    np.testing.assert_array_equal(in_8_bits.theta, as_float.theta)
+    np.testing.assert_allclose(in_8_bits.images, expected * 255, atol=0.5 + 5e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("source", ["perspective", "rotation-scale-translation", SHIFTED], ids=_name)
+def test_the_rectifying_theta_straightens_on_any_canvas(source: Any, dtype: Any) -> None:
+    y, x = np.mgrid[0:28, 0:28] / 28
+    smooth = np.tile((0.5 + 0.2 * np.sin(3 * x) + 0.2 * np.cos(4 * y))[..., None], (200, 1, 1, 1))
+    ids, recipe = np.arange(200, dtype=np.uint64), parse_recipe(source)
+
+    def there_and_back(images: Any) -> Any:
+        result = augment(images.astype(dtype), recipe, seed=3, ids=ids)
+        distorted, theta = tf.constant(result.images, tf.float32), tf.constant(result.theta_rectifying, tf.float32)
+        return warp(distorted, theta, (28, 28)).numpy()
+
+    full = 255 if dtype == np.uint8 else 1
+    kept = there_and_back(np.full_like(smooth, full)) > 0.99 * full
+    assert kept.mean() > 0.7
+    off = np.abs(there_and_back(smooth * full) - smooth * full) / full
+    assert off[kept].max() < 0.02  # where a corner was squeezed, pixels were lost
+    assert off[kept].mean() < 0.0025
+
+
+def test_a_spline_is_not_undone_by_any_theta(digits: Dataset) -> None:
+    assert augment(digits.images[:5], load_recipe("elastic"), seed=3).theta_rectifying is None
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_clutter_lies_over_what_theta_tells(digits: Dataset, dtype: Any) -> None:
+    images = digits.images[:50] if dtype == np.uint8 else digits.images[:50].astype(np.float32) / 255
+    cluttered = augment(images, load_recipe("translated-clutter"), seed=3)
+    plain = augment(images, parse_recipe(SHIFTED), seed=3)
+    np.testing.assert_array_equal(cluttered.theta, plain.theta)
+    assert cluttered.exact.all()
+    assert (cluttered.images >= plain.images).all()
+    patched = (cluttered.images != plain.images).sum(axis=(1, 2, 3))
+    assert patched.max() <= 6 * 36
+    assert (patched > 0).all()
+
+
+def test_a_canvas_holds_the_image_in_its_middle(digits: Dataset) -> None:
+    nothing = {
+        "name": "framed",
+        "fill_fraction": 1.0,
+        "canvas": {"height_px": 40, "width_px": 30},
+        "steps": [{"op": "affine"}],
+    }
+    framed = augment(digits.images[:5], parse_recipe(nothing), seed=0).images
+    assert framed.shape == (5, 40, 30, 1)
+    np.testing.assert_array_equal(framed[:, 6:34, 1:29], digits.images[:5])
+    framed[:, 6:34, 1:29] = 255
+    assert (framed == 255).all()
+
+
+def test_an_odd_difference_puts_the_image_between_pixels() -> None:
+    frame = {"name": "framed", "canvas": {"height_px": 1, "width_px": 3}, "steps": [{"op": "affine"}]}
+    framed = augment(np.array([[[[100], [200]]]], np.uint8), parse_recipe(frame), seed=0)
+    assert framed.images[0, 0, :, 0].tolist() == [50, 150, 100]
+    assert framed.theta.tolist() == [[[1.5, 0, 0], [0, 1, 0]]]
+
+
+@pytest.mark.parametrize("op", ["gaussian_blur", "clutter", "elastic"])
+def test_a_canvas_serves_recipes_that_move_no_pixel_first(digits: Dataset, op: str) -> None:
+    frame = {"name": "framed", "canvas": {"height_px": 42, "width_px": 42}, "steps": [{"op": op}]}
+    framed = augment(digits.images[:5], parse_recipe(frame), seed=0)
+    assert framed.images.shape == (5, 42, 42, 1)
+    np.testing.assert_allclose(framed.theta, np.tile([[[1.5, 0, 0], [0, 1.5, 0]]], (5, 1, 1)))
+    assert framed.exact.all() == (op != "elastic")
+
+
+def test_an_image_larger_than_the_canvas_is_refused() -> None:
+    with pytest.raises(BadTensor, match="at most the canvas of recipe translated-clutter, 60 x 60 px, got 61 x 60"):
+        augment(np.zeros((1, 61, 60, 1), np.uint8), load_recipe("translated-clutter"), 0)
 
 
 def test_opencv_needs_no_libgl() -> None:
@@ -219,7 +328,7 @@ def test_wrong_arrays_are_refused(images: Any, ids: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 32767, 1, 1), (1, 1, 32767, 1)])
-def test_a_side_that_opencv_cannot_distort_is_refused(shape):
+def test_a_side_that_opencv_cannot_distort_is_refused(shape: Any) -> None:
     with pytest.raises(BadTensor, match="sides of at most 32766 px"):
         augment(np.zeros(shape, np.uint8), load_recipe("rotation"), 0)
     longest = np.zeros([min(side, 32766) for side in shape], np.uint8)

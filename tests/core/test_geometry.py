@@ -13,7 +13,6 @@ from stn_core.geometry import (
     IDENTITY,
     apply_affine,
     compose,
-    corner_errors_px,
     from_pixels,
     identity,
     invert,
@@ -150,29 +149,6 @@ def test_apply_affine_agrees_with_map_points() -> None:
 def test_identity_is_not_shared() -> None:
     identity(2)[:] = 0
     assert identity(1).tolist() == [[[1, 0, 0], [0, 1, 0]]]
-
-
-# --- how straight -------------------------------------------------------------------------------------------------
-
-
-def test_corner_errors_by_hand() -> None:
-    size = (20, 40)
-    # A shift by (0.1, 0) of a width of 40 px: every corner is off by 0.1 * 40 / 2 = 2 px.
-    assert np.allclose(corner_errors_px(identity(1), shift(0.1, 0), size), [2])
-    # A shift by (0.3, 0.8): 6 px in x, 8 px in y, 10 px in all.
-    assert np.allclose(corner_errors_px(identity(1), shift(0.3, 0.8), size), [10])
-    # Half size: each corner is halfway to the centre, a quarter of the diagonal of 20 x 40 away.
-    assert np.allclose(corner_errors_px(identity(1), scale(0.5, 0.5), size), [np.hypot(20, 40) / 4])
-    # A half turn: each corner lies opposite, a whole diagonal away.
-    assert np.allclose(corner_errors_px(rotation(180), identity(1), size), [np.hypot(20, 40)])
-    # Mirrored in x: a whole width away.
-    assert np.allclose(corner_errors_px(scale(-1, 1), identity(1), size), [40])
-
-
-@given(theta=invertible)
-@settings(max_examples=50, deadline=None)
-def test_the_exact_inverse_leaves_no_corner_error(theta: np.ndarray) -> None:
-    assert corner_errors_px(theta, invert(theta), (28, 28))[0] < 1e-4
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------
