@@ -17,10 +17,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stn_core.errors import BadBundle
 from stn_core.recipes import Recipe
+from stn_core.transforms import THETA_SHAPES, FamilyName
 
 FORMAT_VERSION: Final = 1
 MANIFEST = "manifest.json"
@@ -36,7 +37,13 @@ Side = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Manifest(BaseModel):
-    """What a bundle says of itself."""
+    """What a bundle says of itself.
+
+    ``input_shape`` is that of the images that come; ``rectified_size`` (height, width) that of the straightened ones,
+    which the classifier sees, where it differs. ``transform`` is the family of theta. With ``passes`` above 1, the
+    localization network looks again at what it straightened, and the transforms are composed. ``classifier_gives`` is
+    what the classifier's last layer answers.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,6 +52,10 @@ class Manifest(BaseModel):
     version: Annotated[str, Field(pattern=r"^[0-9]{1,9}$")] = "1"
     created: str
     input_shape: tuple[Side, Side, Annotated[int, Field(ge=1, le=16)]]
+    rectified_size: tuple[Side, Side] | None = None
+    transform: FamilyName = "affine"
+    passes: Annotated[int, Field(ge=1, le=8)] = 1
+    classifier_gives: Literal["logits", "probabilities"] = "logits"
     classes: Annotated[list[str], Field(min_length=2, max_length=100_000)]
     convention: Convention = get_args(Convention)[0]
     fill_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
@@ -52,6 +63,22 @@ class Manifest(BaseModel):
     training: dict[str, Any] = {}
     metrics: dict[str, float] = {}
     files: dict[FileName, Sha256]
+
+    @model_validator(mode="after")
+    def _passes_compose(self) -> Manifest:
+        if self.passes > 1 and (self.transform == "tps" or self.rectified_size not in (None, self.input_shape[:2])):
+            raise ValueError("passes: more than one needs a transform that composes, and images that keep their size")
+        return self
+
+    @property
+    def rectified_shape(self) -> tuple[int, int, int]:
+        """The shape of one straightened image, (height, width, channels)."""
+        return (*(self.rectified_size or self.input_shape[:2]), self.input_shape[2])
+
+    @property
+    def theta_shape(self) -> tuple[int, int]:
+        """The shape of one theta."""
+        return THETA_SHAPES[self.transform]
 
 
 def find_bundle(source: str | Path) -> Path:
@@ -93,7 +120,11 @@ def read_manifest(source: str | Path) -> Manifest:
 
 def load_network(source: str | Path, network: str) -> Any:
     """One of a checked bundle's networks, as a ``tf_keras.Model``; call ``read_manifest`` first."""
-    path = find_bundle(source) / f"{network}.keras"
+    return load_keras(find_bundle(source) / f"{network}.keras")
+
+
+def load_keras(path: Path) -> Any:
+    """A ``.keras`` file saved by tf_keras; BadBundle if it is none, or names code that is not Keras' own or ours."""
     _refuse_foreign_code(path)
     import tf_keras
 
@@ -102,7 +133,7 @@ def load_network(source: str | Path, network: str) -> Any:
     try:
         return tf_keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError) as error:
-        raise BadBundle(f"bundle: {path} does not load: {str(error).splitlines()[0]}") from None
+        raise BadBundle(f"{path} does not load: {str(error).splitlines()[0]}; was it saved by tf_keras?") from None
 
 
 def write_bundle(folder: Path, networks: Mapping[str, Any], measured: Mapping[str, Any], **manifest: Any) -> Manifest:
@@ -202,11 +233,11 @@ def _refuse_foreign_code(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
     except (zipfile.BadZipFile, KeyError, ValueError, OSError, RecursionError) as error:
-        raise BadBundle(f"bundle: {path} is not a saved Keras network: {error}") from None
+        raise BadBundle(f"{path}: expected a .keras file saved by tf_keras, got something else: {error}") from None
     for node in _nodes(config):
         if not _is_trusted(node.get("module"), node["class_name"], node.get("registered_name")):
             raise BadBundle(
-                f"bundle: {path} names {node.get('module')}.{node['class_name']}, and only Keras' layers without code "
+                f"{path} names {node.get('module')}.{node['class_name']}, and only Keras' layers without code "
                 "of their own, and SpatialTransformer, are loaded"
             )
 

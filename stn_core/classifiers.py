@@ -37,4 +37,15 @@ def _cnn(images: Any) -> Any:
     return layers.Dense(84, activation="relu")(x)
 
 
-CLASSIFIER_KINDS: dict[str, Callable[[Any], Any]] = {"fc": _fc, "cnn": _cnn}
+def _paper(images: Any) -> Any:
+    """The paper's: 9x9 and 7x7 convolutions with pooling between and after, and one layer to the classes."""
+    x = layers.Conv2D(32, 9, use_bias=False)(images)
+    x = layers.BatchNormalization(momentum=0.98)(x)
+    x = layers.MaxPooling2D(2)(layers.ReLU()(x))
+    x = layers.Conv2D(64, 7, use_bias=False)(x)
+    x = layers.BatchNormalization(momentum=0.98)(x)
+    x = layers.MaxPooling2D(2)(layers.ReLU()(x))
+    return layers.Dropout(0.3)(layers.Flatten()(x))
+
+
+CLASSIFIER_KINDS: dict[str, Callable[[Any], Any]] = {"fc": _fc, "cnn": _cnn, "paper": _paper}

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from stn_core.bundle import NETWORKS, Manifest, load_network, read_manifest
 from stn_core.errors import BadTensor, Unsupported
+from stn_core.geometry import Size
+from stn_core.transforms import check_shape
 
 Images = NDArray[Any]
 
@@ -18,15 +20,20 @@ Images = NDArray[Any]
 class Engine:
     """The networks of one bundle, compiled once and called with batches of any size.
 
-    Images are ``[N, H, W, C]``, uint8 or float32 in [0, 1]; results come in the same datatype. For ``localize``,
-    ``rectify`` and ``classify`` H, W and C are the bundle's ``input_shape``. BadTensor if they are not.
+    Images are ``[N, H, W, C]``, uint8 or float32 in [0, 1]; results come in the same datatype. For ``localize`` and
+    ``rectify`` H, W and C are the bundle's ``input_shape``, for ``classify`` its ``rectified_shape``. BadTensor if
+    they are not.
     """
 
     def __init__(self, manifest: Manifest, networks: dict[str, Any]) -> None:
         import tensorflow as tf
 
         self.manifest = manifest
-        self._functions = {name: _compiled(network) for name, network in networks.items()}
+        self._functions = {
+            name: _compiled(_localizer(network, manifest) if name == "localization" else network, shape)
+            for name, network in networks.items()
+            for shape in [manifest.input_shape if name == "localization" else manifest.rectified_shape]
+        }
         self._warp = _compiled_warp(manifest.fill_fraction)
         self._from_numpy = tf.constant
 
@@ -38,31 +45,34 @@ class Engine:
         """
         manifest = read_manifest(source)
         if threads is not None:
-            _limit_threads(threads)
+            limit_threads(threads)
         return cls(manifest, {name: load_network(source, name) for name in networks})
 
     def localize(self, images: Images) -> NDArray[np.float32]:
-        """The rectifying theta of each image, ``[N, 2, 3]``."""
-        self._check(images)
-        theta = self._function("localization")(self._from_numpy(images))
-        return np.asarray(theta.numpy().reshape(-1, 2, 3))
+        """The rectifying theta of each image, ``[N, *manifest.theta_shape]``."""
+        self._check(images, self.manifest.input_shape)
+        return np.asarray(self._function("localization")(self._from_numpy(images)).numpy())
 
-    def warp(self, images: Images, theta: NDArray[Any]) -> Images:
-        """Images of any size and number of channels warped by ``theta [N, 2, 3]``, at their own size."""
-        if theta.shape != (len(images), 2, 3):
-            raise BadTensor(f"theta: expected [{len(images)}, 2, 3], one for each image, got {list(theta.shape)}")
-        warped = self._warp(self._from_numpy(images), self._from_numpy(theta.astype(np.float32, copy=False)))
+    def warp(self, images: Images, theta: NDArray[Any], size: Size | None = None) -> Images:
+        """Images of any size and channels warped by ``theta`` (``[N, ...]``, any family), at ``size`` or their own."""
+        check_shape(theta.shape)
+        if len(theta) != len(images):
+            raise BadTensor(f"theta: expected {len(images)}, one for each image, got {len(theta)}")
+        theta = theta.astype(np.float32, copy=False)
+        warped = self._warp(self._from_numpy(images), self._from_numpy(theta), size, theta.shape[1:])
         return np.asarray(warped.numpy())
 
     def rectify(self, images: Images) -> tuple[Images, NDArray[np.float32]]:
         """The straightened images and the theta that did it."""
         theta = self.localize(images)
-        return self.warp(images, theta), theta
+        return self.warp(images, theta, self.manifest.rectified_size), theta
 
     def classify(self, images: Images) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The label ``[N]`` and the probabilities ``[N, K]`` of each (already straight) image."""
-        self._check(images)
-        logits = self._function("classifier")(self._from_numpy(images)).numpy()
+        self._check(images, self.manifest.rectified_shape)
+        logits = np.asarray(self._function("classifier")(self._from_numpy(images)).numpy())
+        if self.manifest.classifier_gives == "probabilities":
+            return logits.argmax(axis=1), logits
         exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
         return logits.argmax(axis=1), exponents / exponents.sum(axis=1, keepdims=True)
 
@@ -72,17 +82,16 @@ class Engine:
             images = np.zeros((2, *self.manifest.input_shape), dtype)
             self.warp(images, np.zeros((2, 2, 3), np.float32))
             if "localization" in self._functions:
-                self.localize(images)
+                self.rectify(images)
             if "classifier" in self._functions:
-                self.classify(images)
+                self.classify(np.zeros((2, *self.manifest.rectified_shape), dtype))
 
     def _function(self, network: str) -> Any:
         if network not in self._functions:
             raise Unsupported(f"this engine was loaded without the {network} network")
         return self._functions[network]
 
-    def _check(self, images: Images) -> None:
-        expected = self.manifest.input_shape
+    def _check(self, images: Images, expected: tuple[int, int, int]) -> None:
         if images.ndim != 4 or images.shape[1:] != expected or images.dtype not in (np.uint8, np.float32):
             raise BadTensor(
                 f"images: expected uint8 or float32 [N, {', '.join(map(str, expected))}], "
@@ -90,13 +99,19 @@ class Engine:
             )
 
 
-def _compiled(network: Any) -> Any:
+def _localizer(network: Any, manifest: Manifest) -> Any:
+    from stn_core.refinement import localize
+
+    return lambda images, training: localize(network, images, manifest.passes, manifest.fill_fraction, training)
+
+
+def _compiled(network: Any, shape: tuple[int, int, int]) -> Any:
     import tensorflow as tf
 
     # One trace serves all batch sizes: a new shape must not mean a new compilation under load.
     @tf.function(reduce_retracing=True)
     def run(images: Any) -> Any:
-        images = tf.ensure_shape(images, [None, *network.input_shape[1:]])
+        images = tf.ensure_shape(images, [None, *shape])
         return network(_to_float(images), training=False)
 
     return run
@@ -107,9 +122,11 @@ def _compiled_warp(fill_fraction: float) -> Any:
 
     from stn_core.sampler import warp
 
+    # A trace for each family of theta, and for each size other than the images' own: those of the bundles, few.
     @tf.function(reduce_retracing=True)
-    def run(images: Any, theta: Any) -> Any:
-        warped = warp(_to_float(images), theta, fill_value=fill_fraction)
+    def run(images: Any, theta: Any, size: Size | None, theta_shape: tuple[int, int]) -> Any:
+        theta = tf.ensure_shape(theta, [None, *theta_shape])
+        warped = warp(_to_float(images), theta, size, fill_value=fill_fraction)
         return tf.cast(tf.round(warped * 255.0), tf.uint8) if images.dtype == tf.uint8 else warped
 
     return run
@@ -121,7 +138,8 @@ def _to_float(images: Any) -> Any:
     return tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else images
 
 
-def _limit_threads(threads: int) -> None:
+def limit_threads(threads: int) -> None:
+    """Bounds TensorFlow's threads in this process; Unsupported once TensorFlow has run in it."""
     import tensorflow as tf
 
     try:

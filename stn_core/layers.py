@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf
 import tf_keras
 
 from stn_core.geometry import Size
+from stn_core.localization import theta_of
 from stn_core.sampler import FillMode, warp
 
 
@@ -15,7 +15,8 @@ from stn_core.sampler import FillMode, warp
 class SpatialTransformer(tf_keras.layers.Layer):  # type: ignore[misc]
     """Images ``[B, H, W, C]`` warped by the theta that its localization network predicts for each.
 
-    ``localization`` is any Keras layer or model that maps the images to six numbers an image (theta, row by row).
+    ``localization`` is any Keras layer or model that maps the images to the numbers of theta, row by row: six an image
+    for an affine theta, nine for a homography, two for each control point of a thin-plate spline.
     ``output_size`` (height, width) defaults to the input's. Saved with its localization network inside.
     """
 
@@ -34,8 +35,8 @@ class SpatialTransformer(tf_keras.layers.Layer):  # type: ignore[misc]
         self.fill_value = fill_value
 
     def localize(self, images: Any, training: bool | None = None) -> Any:
-        """The theta ``[B, 2, 3]`` predicted for each image."""
-        return tf.reshape(self.localization(images, training=training), [-1, 2, 3])
+        """The theta predicted for each image: ``[B, 2, 3]``, ``[B, 3, 3]`` or ``[B, K², 2]``."""
+        return theta_of(self.localization(images, training=training))
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         theta = self.localize(images, training=training)

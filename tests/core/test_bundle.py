@@ -39,6 +39,24 @@ def test_the_shipped_bundle_is_whole_small_and_what_it_says() -> None:
     assert sum(file.stat().st_size for file in find_bundle("digits").iterdir()) < 3_000_000
 
 
+@pytest.mark.parametrize(
+    ("changes", "rectified_shape", "theta_shape"),
+    [
+        ({}, (28, 28, 1), (2, 3)),
+        ({"transform": "attention", "passes": 3, "rectified_size": [28, 28]}, (28, 28, 1), (2, 3)),
+        ({"transform": "homography", "rectified_size": [20, 14]}, (20, 14, 1), (3, 3)),
+        ({"transform": "tps"}, (28, 28, 1), (16, 2)),
+    ],
+)
+def test_a_manifest_says_what_comes_out(
+    bundle: Path, changes: Any, rectified_shape: tuple[int, ...], theta_shape: tuple[int, int]
+) -> None:
+    _edit(bundle, **changes)
+    manifest = read_manifest(bundle)
+    assert manifest.input_shape == (28, 28, 1)
+    assert (manifest.rectified_shape, manifest.theta_shape) == (rectified_shape, theta_shape)
+
+
 def test_written_and_read_it_says_the_same(tmp_path: Path) -> None:
     networks = {
         "localization": build_localization("dense", (20, 24, 3)),
@@ -94,6 +112,11 @@ def test_a_file_that_the_manifest_does_not_name_is_refused(bundle: Path) -> None
         ({"recipe": {"name": "x", "steps": [{"op": "nonsense"}]}}, "recipe"),
         ({"surprise": 1}, "surprise"),
         ({"convention": "align_corners"}, "convention"),
+        ({"transform": "rigid"}, "transform"),
+        ({"passes": 0}, "passes"),
+        ({"passes": 2, "transform": "tps"}, "more than one needs a transform that composes"),
+        ({"passes": 2, "rectified_size": [14, 14]}, "and images that keep their size"),
+        ({"rectified_size": [0, 28]}, "rectified_size"),
         ({"files": {}}, "names no localization.keras"),
         ({"files": {"../../etc/passwd": "0" * 64}}, "files"),
     ],
@@ -149,7 +172,7 @@ def test_a_network_that_names_a_foreign_module_is_refused_before_it_is_imported(
 
 def test_a_file_that_is_no_network_is_refused(bundle: Path) -> None:
     _replace_network(bundle, lambda path: path.write_bytes(b"not a network"))
-    with pytest.raises(BadBundle, match="not a saved Keras network"):
+    with pytest.raises(BadBundle, match="expected a .keras file saved by tf_keras, got something else"):
         load_network(bundle, "classifier")
 
 

@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sampler_oracle
 import tensorflow as tf
 import tf_keras
 
 from stn_core.classifiers import build_classifier
 from stn_core.datasets import Dataset
+from stn_core.errors import BadTensor
 from stn_core.layers import SpatialTransformer
 from stn_core.localization import LOCALIZATION_KINDS, build_localization
+from stn_core.sampler import warp
+from stn_core.transforms import identity_like
 
 RELOAD = """
 import sys
@@ -33,6 +37,39 @@ def test_a_new_transformer_leaves_images_as_they_are(kind: str, digits: Dataset)
     np.testing.assert_array_equal(layer.localize(images).numpy(), np.tile([[[1, 0, 0], [0, 1, 0]]], (5, 1, 1)))
 
 
+@pytest.mark.parametrize(("numbers", "shape"), [(6, (2, 3)), (9, (3, 3)), (32, (16, 2))])
+def test_a_users_own_network_chooses_the_family_by_its_numbers(
+    numbers: int, shape: tuple[int, int], digits: Dataset, tmp_path: Path
+) -> None:
+    images = tf.constant(digits.images[:5] / 255, tf.float32)
+    start = tf_keras.initializers.Constant(identity_like(shape).reshape(-1).tolist())
+    own = tf_keras.Sequential(
+        [
+            tf_keras.layers.Input((28, 28, 1)),
+            tf_keras.layers.Flatten(),
+            tf_keras.layers.Dense(numbers, kernel_initializer="zeros", bias_initializer=start),
+        ]
+    )
+    model = tf_keras.Sequential([SpatialTransformer(own), tf_keras.layers.Flatten()])
+    assert model(images).shape == (5, 784)
+    np.testing.assert_array_equal(model(images).numpy().reshape(images.shape), images.numpy())
+    moved = sampler_oracle.thetas(np.random.default_rng(0), shape, 1, 0.1).astype(np.float32)
+    own.layers[-1].bias.assign(moved.reshape(-1))
+    theta = np.tile(moved, (5, 1, 1))
+    np.testing.assert_array_equal(model.layers[0].localize(images).numpy(), theta)
+    np.testing.assert_array_equal(model.layers[0](images).numpy(), warp(images, tf.constant(theta)).numpy())
+    model.save(tmp_path / "model.keras")
+    loaded = tf_keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    np.testing.assert_array_equal(loaded(images).numpy(), model(images).numpy())
+
+
+@pytest.mark.parametrize("numbers", [7, 8, 33])
+def test_a_network_with_another_number_of_numbers_is_refused(numbers: int) -> None:
+    own = tf_keras.Sequential([tf_keras.layers.Flatten(), tf_keras.layers.Dense(numbers)])
+    with pytest.raises(BadTensor, match="theta: expected"):
+        SpatialTransformer(own)(tf.zeros([numbers, 8, 8, 1]))
+
+
 def test_networks_have_the_parameters_of_the_original_system() -> None:
     assert build_localization("tutorial", (28, 28, 1)).count_params() == 83_830
     assert build_classifier("cnn", (28, 28, 1)).count_params() == 60_074
@@ -42,6 +79,8 @@ def test_networks_have_the_parameters_of_the_original_system() -> None:
 def test_an_unknown_network_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="expected one of .*, got 'resnet'"):
         build_localization("resnet", (28, 28, 1))
+    with pytest.raises(ValueError, match="transform: expected one of affine, .*, got 'rigid'"):
+        build_localization("dense", (28, 28, 1), transform="rigid")
     with pytest.raises(ValueError, match="expected one of .*, got 'resnet'"):
         build_classifier("resnet", (28, 28, 1))
 
