@@ -11,19 +11,32 @@ from numpy.typing import NDArray
 
 from stn_core.datasets import to_float
 from stn_core.draws import Ids
-from stn_core.geometry import identity
-from stn_core.recipes import Recipe, affine_theta, draw, is_affine
-from stn_core.sampler import warp
+from stn_core.geometry import Size, identity
+from stn_core.recipes import (
+    DrawnStep,
+    Recipe,
+    canvas_theta,
+    distorted_size,
+    draw,
+    is_geometric,
+    known_theta,
+    theta_shape_of,
+)
+from stn_core.recipes.steps import Clutter, GeometricLeaf
+from stn_core.sampler import warp, warp_chain
+from stn_core.transforms import as_shape
 
 
 class Batch(NamedTuple):
-    """``images [B, H, W, C]`` float32 in [0, 1], part of them distorted by ``theta [B, 2, 3]``; ``labels [B]``.
+    """``images [B, H, W, C]`` float32 in [0, 1], part of them distorted by ``theta``; ``labels [B]``.
 
-    ``jitter [B, 2, 3]`` is a further small theta for each image, not yet applied: the identity where none is wanted.
+    ``theta`` is of the recipe's family (``recipes.theta_shape_of``), ``exact [B]`` is false where it does not tell all.
+    ``jitter`` is a further small theta for each image, not yet applied: the identity where none is wanted.
     """
 
     images: tf.Tensor
     theta: tf.Tensor
+    exact: tf.Tensor
     labels: tf.Tensor
     jitter: tf.Tensor
 
@@ -31,8 +44,9 @@ class Batch(NamedTuple):
 class DistortionStream:
     """An endless stream of fresh batches; batch k is a pure function of (images, recipe, seed, k).
 
-    ``original_share`` of each batch stays undistorted, with the identity as theta. A recipe of affine steps alone is
-    warped once by the composed theta; any other goes through imgaug. ``jitter``, if given, is a recipe of affine steps.
+    ``original_share`` of each batch stays undistorted (on the recipe's canvas, if it has one). A recipe of geometric
+    steps, with or without clutter after them, is warped once by the composed theta; any other goes through imgaug.
+    ``jitter``, if given, is a recipe of geometric steps. Images of rare classes come more often (``repeats``).
     """
 
     def __init__(
@@ -49,43 +63,102 @@ class DistortionStream:
         self._jitter = jitter
         self._batch_size = batch_size
         self._distorted = batch_size - round(batch_size * original_share)
-        self._through_imgaug = not is_affine(recipe)
+        self.original_size: Size = (images.shape[1], images.shape[2])
+        self._distorted_size = distorted_size(recipe, self.original_size)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def batches(self, skip: int = 0) -> Iterator[Batch]:
+        """The batches from number ``skip`` on; those before are not made."""
         generator = np.random.default_rng(self._seed)
-        drawn, count = np.uint64(0), len(self._images)
+        drawn, members = np.uint64(0), np.repeat(np.arange(len(self._labels)), repeats(self._labels))
         order: NDArray[np.int64] = np.empty(0, np.int64)
         while True:
             while len(order) < self._batch_size:
-                order = np.concatenate([order, generator.permutation(count)])
+                order = np.concatenate([order, generator.permutation(members)])
             chosen, order = order[: self._batch_size], order[self._batch_size :]
-            yield self._batch(chosen, drawn + np.arange(self._batch_size, dtype=np.uint64))
+            if skip > 0:
+                skip -= 1
+            else:
+                yield self._batch(chosen, drawn + np.arange(self._batch_size, dtype=np.uint64))
             drawn += np.uint64(self._batch_size)
 
     def _batch(self, chosen: NDArray[np.int64], ids: Ids) -> Batch:
+        count, recipe = len(chosen), self._recipe
         images = to_float(self._images[chosen])
-        size = (images.shape[1], images.shape[2])
-        theta = identity(len(chosen)).astype(np.float32)
-        part = slice(0, self._distorted)
-        part_ids = ids[part]
-        if self._through_imgaug:
+        theta = as_shape(np.tile(canvas_theta(recipe, self.original_size), (count, 1, 1)), theta_shape_of(recipe))
+        exact = np.ones(count, bool)
+        part, part_ids = slice(0, self._distorted), ids[: self._distorted]
+        drawn = draw(recipe, self._seed, part_ids)
+        if _is_warped_once(drawn):
+            theta[part] = known_theta(recipe, drawn, self.original_size)[0]
+            distorted = warp_batch(
+                tf.constant(images), tf.constant(theta, tf.float32), recipe.fill_fraction, self._distorted_size
+            )
+            if not is_geometric(recipe):
+                distorted = tf.constant(_cluttered(distorted.numpy(), drawn))
+        else:
             from stn_core.augment import augment
 
-            result = augment(images[part], self._recipe, self._seed, part_ids)
-            images[part], theta[part] = result.images, result.theta
-            warped = tf.constant(images)
-        else:
-            theta[part] = affine_theta(draw(self._recipe, self._seed, part_ids), size)[0]
-            warped = warp_batch(tf.constant(images), tf.constant(theta), self._recipe.fill_fraction)
-        jitter = identity(len(chosen))
+            result = augment(images[part], recipe, self._seed, part_ids)
+            rest = warp_batch(
+                tf.constant(images[self._distorted :]),
+                tf.constant(theta[self._distorted :], tf.float32),
+                recipe.fill_fraction,
+                self._distorted_size,
+            )
+            theta[part], exact[part] = result.theta, result.exact
+            distorted = tf.concat([tf.constant(result.images), rest], axis=0)
+        jitter = identity(count)
         if self._jitter is not None:
-            jitter = affine_theta(draw(self._jitter, self._seed, ids), size)[0]
+            jitter = known_theta(self._jitter, draw(self._jitter, self._seed, ids), self.original_size)[0]
         return Batch(
-            warped, tf.constant(theta), tf.constant(self._labels[chosen]), tf.constant(jitter.astype(np.float32))
+            distorted,
+            tf.constant(theta, tf.float32),
+            tf.constant(exact),
+            tf.constant(self._labels[chosen]),
+            tf.constant(jitter, tf.float32),
         )
 
 
+MAX_REPEATS = 10
+
+
+def repeats(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each image is drawn an epoch, ``[N]``: once, or more where its class is rare.
+
+    The square root of how much larger the largest class is, at most 10: halfway to equal shares, so that a rare class
+    is learned and its few images are not learned by heart.
+    """
+    counts = np.bincount(labels)
+    wanted = np.sqrt(counts.max() / np.maximum(counts, 1))
+    each: NDArray[np.int64] = np.minimum(np.round(wanted), MAX_REPEATS).astype(np.int64)
+    return np.asarray(each[labels])
+
+
+def _is_warped_once(drawn: list[DrawnStep]) -> bool:
+    """Whether all geometric steps come first, and only clutter after them."""
+    kinds = [isinstance(item.step, GeometricLeaf) for item in drawn]
+    after = drawn[sum(kinds) :]
+    return all(kinds[: sum(kinds)]) and all(isinstance(item.step, Clutter) for item in after)
+
+
+def _cluttered(images: NDArray[np.float32], drawn: list[DrawnStep]) -> NDArray[np.float32]:
+    from stn_core.clutter import add_clutter
+
+    images = images.copy()
+    for item in drawn:
+        if isinstance(item.step, Clutter):
+            rows = np.flatnonzero(item.active)
+            images[rows] = add_clutter(images[rows], item.step, item.seeds[rows])
+    return images
+
+
 @tf.function(jit_compile=True)
-def warp_batch(images: tf.Tensor, theta: tf.Tensor, fill_fraction: float) -> tf.Tensor:
-    """``sampler.warp`` at the images' own size, compiled: one compilation for each shape of batch."""
-    return warp(images, theta, fill_value=fill_fraction)
+def warp_batch(images: tf.Tensor, theta: tf.Tensor, fill_fraction: float, size: Size | None = None) -> tf.Tensor:
+    """``sampler.warp``, compiled: one compilation for each shape of batch and size."""
+    return warp(images, theta, size, fill_value=fill_fraction)
+
+
+@tf.function(jit_compile=True)
+def warp_batch_through(images: tf.Tensor, thetas: tuple[tf.Tensor, ...], fill_fraction: float, size: Size) -> tf.Tensor:
+    """``sampler.warp_chain``, compiled likewise."""
+    return warp_chain(images, thetas, size, fill_fraction)

@@ -14,14 +14,18 @@ from stn_core.datasets import Dataset
 from stn_core.engine import Engine
 from stn_core.errors import BadBundle
 from stn_core.evaluation import evaluate
-from stn_core.geometry import compose, corner_errors_px, identity
+from stn_core.geometry import compose, identity
 from stn_core.recipes import load_recipe
 from stn_core.stream import DistortionStream
-from stn_core.training import TrainingFailed, TrainingPlan, corner_loss_px, train
+from stn_core.training import Journal, TrainingFailed, TrainingPlan, corner_loss_px, train
+from stn_core.transforms import corner_errors_px
 
 
 def _silent(*_: Any) -> None:
     pass
+
+
+QUIET = Journal(_silent)
 
 
 def _stream(digits: Dataset, recipe: str, seed: int = 1) -> DistortionStream:
@@ -30,7 +34,7 @@ def _stream(digits: Dataset, recipe: str, seed: int = 1) -> DistortionStream:
 
 @pytest.mark.parametrize("recipe", ["tutorial-mix", "camera"])
 def test_the_stream_is_fresh_reproducible_and_part_original(digits: Dataset, recipe: str) -> None:
-    first, again, other = (iter(_stream(digits, recipe, seed)) for seed in (1, 1, 2))
+    first, again, other = (_stream(digits, recipe, seed).batches() for seed in (1, 1, 2))
     batches = [next(first) for _ in range(3)]
     for batch in batches:
         same = next(again)
@@ -48,7 +52,7 @@ def test_the_stream_is_fresh_reproducible_and_part_original(digits: Dataset, rec
 def test_the_streams_theta_made_its_images(digits: Dataset) -> None:
     from stn_core.sampler import warp
 
-    batch = next(iter(_stream(digits, "rotation")))
+    batch = next(_stream(digits, "rotation").batches())
     back = warp(batch.images, tf.constant(np.linalg.inv(_square(batch.theta.numpy()))[:, :2], tf.float32)).numpy()
     nearest = [np.abs(digits.images / 255 - image).mean(axis=(1, 2, 3)) for image in back[:8]]
     labels = [digits.labels[distance.argmin()] for distance in nearest]
@@ -61,7 +65,7 @@ def _square(theta: Any) -> Any:
 
 def test_small_data_fills_large_batches() -> None:
     images, labels = np.zeros((5, 16, 16, 1), np.uint8), np.arange(5)
-    stream = iter(DistortionStream(images, labels, load_recipe("rotation"), 12, 0.0, 0))
+    stream = DistortionStream(images, labels, load_recipe("rotation"), 12, 0.0, 0).batches()
     seen = np.concatenate([next(stream).labels.numpy() for _ in range(5)])
     np.testing.assert_array_equal(np.bincount(seen), np.full(5, 12))
 
@@ -86,8 +90,7 @@ def test_a_short_training_straightens_and_writes_a_bundle_that_serves(tmp_path: 
         plan,
         tmp_path / "b",
         "turned",
-        lambda phase, done, total, _: seen.append((phase, done, total)),
-        tmp_path / "logs",
+        Journal(lambda phase, done, total, _: seen.append((phase, done, total)), tmp_path / "logs"),
     )
     assert seen[-1] == ("classifier", 300, 300)
     assert ("localization", 500, 500) in seen
@@ -108,7 +111,7 @@ def test_the_same_seed_trains_the_same_network(digits: Dataset, tmp_path: Path) 
         localization_steps=5, classifier_steps=5,
     )  # fmt: skip
     for name in ("one", "two"):
-        train(splits, plan, tmp_path / name, "same", _silent)
+        train(splits, plan, tmp_path / name, "same", QUIET)
     one, two = (Engine.load(tmp_path / name) for name in ("one", "two"))
     np.testing.assert_allclose(one.localize(digits.images[:9]), two.localize(digits.images[:9]), atol=1e-5)
 
@@ -120,11 +123,15 @@ def test_the_same_seed_trains_the_same_network(digits: Dataset, tmp_path: Path) 
         ({"batch_size": 0}, "batch_size"),
         ({"classifier_rate": -1}, "classifier_rate"),
         ({"epochs": 3}, "epochs"),
+        ({"transform": "rigid"}, "transform"),
+        ({"passes": 2, "transform": "tps"}, "passes: more than one needs"),
+        ({"classifier": "own"}, "classifier_steps and joint_steps must be 0"),
+        ({"jitter": load_recipe("camera")}, "geometric steps alone"),
     ],
 )
 def test_a_wrong_plan_fails_at_once(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TrainingPlan(recipe=load_recipe("rotation"), **change)
+        TrainingPlan(**{"recipe": load_recipe("rotation"), **change})
 
 
 def test_a_network_that_learned_nothing_makes_no_bundle(tmp_path: Path) -> None:
@@ -133,18 +140,18 @@ def test_a_network_that_learned_nothing_makes_no_bundle(tmp_path: Path) -> None:
         localization_steps=200, classifier_steps=1, localization_rate=0.99,
     )  # fmt: skip
     with pytest.raises(TrainingFailed, match="lower learning rate"):
-        train(datasets.load("sample"), plan, tmp_path / "b", "broken", _silent)
+        train(datasets.load("sample"), plan, tmp_path / "b", "broken", QUIET)
     assert not (tmp_path / "b").exists()
 
 
 def test_a_name_that_is_none_fails_before_training(tmp_path: Path) -> None:
     plan = TrainingPlan(recipe=load_recipe("rotation"))
     with pytest.raises(BadBundle, match="name"):
-        train(datasets.load("sample"), plan, tmp_path / "b", "No Name!", _silent)
+        train(datasets.load("sample"), plan, tmp_path / "b", "No Name!", QUIET)
 
 
 def test_a_place_that_is_taken_fails_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder, message in [(tmp_path, "not a bundle"), (tmp_path / "file", "expected a folder, got a file")]:
         with pytest.raises(BadBundle, match=message):
-            train(datasets.load("sample"), TrainingPlan(recipe=load_recipe("rotation")), folder, "late", _silent)
+            train(datasets.load("sample"), TrainingPlan(recipe=load_recipe("rotation")), folder, "late", QUIET)

@@ -1,0 +1,93 @@
+"""The three phases of training: theta, then the class behind it, then both together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from stn_core.refinement import localize, localize_each
+from stn_core.stream import Batch, DistortionStream, warp_batch, warp_batch_through
+from stn_core.training.fitting import Journal, Learner, Losses, Phase, TrainingFailed, fit
+from stn_core.training.losses import area_scale, corner_loss_px
+from stn_core.training.plan import TrainingPlan
+
+MAX_HEALTHY_LOSS_SIDES = 2.0
+MIN_STEPS_TO_JUDGE = 200
+MAX_LOSS_LEFT = 0.9
+
+
+def teach_localization(localization: Any, stream: DistortionStream, plan: TrainingPlan, journal: Journal) -> None:
+    """Trains ``localization`` in place to undo the stream's known theta (loss: mean corner error in px).
+
+    Where a batch has images whose theta does not tell all, they do not count. TrainingFailed if nothing is learned.
+    """
+    size = stream.original_size
+
+    def losses_of(batch: Batch) -> Losses:
+        known = tf.cast(batch.exact, tf.float32)
+        thetas = localize_each(localization, batch.images, plan.passes, plan.recipe.fill_fraction, training=True)
+        errors = tf.add_n([corner_loss_px(batch.theta, theta, size) for theta in thetas]) / len(thetas)
+        return Losses(tf.reduce_sum(errors * known) / tf.maximum(tf.reduce_sum(known), 1.0))
+
+    phase = Phase("localization", plan.localization_steps, MAX_HEALTHY_LOSS_SIDES * max(size))
+    losses = fit([Learner(localization, plan.localization_rate)], losses_of, stream, phase, journal)
+    # A new network starts at the identity, so the first loss is that of no rectification at all.
+    if len(losses) * 50 > MIN_STEPS_TO_JUDGE and losses[-1] > MAX_LOSS_LEFT * losses[0]:
+        raise TrainingFailed(
+            f"localization: after {phase.steps} steps the corners are {losses[-1]:.1f} px off, {losses[0]:.1f} px "
+            "without rectification: nothing was learned; try a lower learning rate"
+        )
+
+
+def train_classifier(
+    classifier: Any, localization: Any, stream: DistortionStream, plan: TrainingPlan, journal: Journal
+) -> None:
+    """Trains ``classifier`` in place on the stream's images as ``localization``, left as it is, rectifies them.
+
+    Each rectified image is moved by the stream's jitter, so that the classifier forgives what is left crooked.
+    """
+    cross_entropy = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def losses_of(batch: Batch) -> Losses:
+        theta = localize(localization, batch.images, plan.passes, plan.recipe.fill_fraction, training=False)
+        rectified = tf.stop_gradient(_rectified(batch, theta, plan, stream))
+        return Losses(cross_entropy(batch.labels, classifier(rectified, training=True)))
+
+    phase = Phase("classifier", plan.classifier_steps)
+    fit([Learner(classifier, plan.classifier_rate)], losses_of, stream, phase, journal)
+
+
+def train_together(
+    classifier: Any, localization: Any, stream: DistortionStream, plan: TrainingPlan, journal: Journal
+) -> None:
+    """Fine-tunes both in place: cross-entropy behind the transformer, plus the weighted corner error where known.
+
+    The localization network keeps its batch statistics. TrainingFailed if it collapses to zooming out.
+    """
+    cross_entropy = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    size = stream.original_size
+    # From scratch, batch statistics must be learned; after phase one they are better left alone.
+    from_scratch = plan.localization_steps == 0
+
+    def losses_of(batch: Batch) -> Losses:
+        theta = localize(localization, batch.images, plan.passes, plan.recipe.fill_fraction, training=from_scratch)
+        loss = cross_entropy(batch.labels, classifier(_rectified(batch, theta, plan, stream), training=True))
+        if plan.corner_weight:
+            errors = corner_loss_px(batch.theta, theta, size) * tf.cast(batch.exact, tf.float32)
+            loss += plan.corner_weight * tf.reduce_mean(errors) / (max(size) / 2)
+        return Losses(loss, area_scale(theta))
+
+    learners = [
+        Learner(classifier, plan.joint_rate),
+        Learner(localization, plan.joint_rate * plan.joint_localization_factor),
+    ]
+    fit(learners, losses_of, stream, Phase("joint", plan.joint_steps), journal)
+
+
+def _rectified(batch: Batch, theta: tf.Tensor, plan: TrainingPlan, stream: DistortionStream) -> tf.Tensor:
+    size, fill = plan.rectified_size or stream.original_size, plan.recipe.fill_fraction
+    if plan.jitter is None:
+        return warp_batch(batch.images, theta, fill, size)
+    return warp_batch_through(batch.images, (theta, batch.jitter), fill, size)
