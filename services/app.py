@@ -44,7 +44,7 @@ class StageReplica:
     async def run(self, operation: Operation, columns: Columns) -> Columns:
         """The result of ``operation`` on ``columns``; only errors of our own tree leave, which survive pickling."""
         try:
-            return await self._batcher.submit(operation, columns)
+            return await self._batcher.submit(operation, columns, operation.result_bytes)
         except StnError:
             raise
         except Exception:
@@ -77,10 +77,7 @@ class GatewayReplica:
         from services.gateway import Gateway
         from services.pipelines import Pipelines
 
-        manifest = read_manifest(self._settings.bundle)
-        pipelines = Pipelines(
-            self._settings, self._links, manifest.version, manifest.input_shape, list(manifest.classes)
-        )
+        pipelines = Pipelines(self._settings, self._links, read_manifest(self._settings.bundle))
         return Gateway(pipelines, self._settings).asgi_app()
 
 

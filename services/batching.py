@@ -1,8 +1,8 @@
 """Forms micro-batches of images out of concurrent requests, with bounded waiting.
 
 Requests are sets of arrays with one leading dimension, the images. Only requests with the same key (same operation,
-same image shape, same datatype) share a batch. A batch is put together when there is room to run it, not before, so
-under load batches grow by themselves. A request that is larger than a batch is run in slices and rejoined.
+same shapes of image and theta, same datatypes) share a batch. A batch is put together when there is room to run it, not
+before, so under load batches grow by themselves. A request that is larger than a batch is run in slices and rejoined.
 """
 
 import asyncio
@@ -98,9 +98,10 @@ class MicroBatcher:
         self._wake_up: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop alone would not keep them alive
 
-    async def submit(self, operation: Hashable, columns: Columns) -> Columns:
+    async def submit(self, operation: Hashable, columns: Columns, result_bytes: int = 0) -> Columns:
         """The result for ``columns``, whose arrays all have the same leading dimension of at least 1.
 
+        An image counts with the bytes that go in, or with the ``result_bytes`` that come out where those are more.
         Raises Overloaded when the queue is full, and what the run function raised for one of the batches.
         """
         loop = asyncio.get_running_loop()
@@ -108,7 +109,7 @@ class MicroBatcher:
         if len(sides) != 1 or 0 in sides:
             raise ValueError(f"expected arrays that share a leading dimension of at least 1, got {sorted(sides)}")
         images = sides.pop()
-        bytes_per_image = sum(array.nbytes for array in columns.values()) // images
+        bytes_per_image = max(sum(array.nbytes for array in columns.values()) // images, result_bytes)
         self._admit(images, bytes_per_image)
         group = self._group(BatchKey.of(operation, columns), bytes_per_image)
         request = _Request(group, columns, images, bytes_per_image, loop.time(), loop.create_future())

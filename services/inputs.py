@@ -1,5 +1,6 @@
 """Checks and decodes the tensors of a request, before anything of it joins a batch."""
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -8,7 +9,9 @@ import numpy as np
 from services.batching import Array
 from services.settings import Limits
 from stn_core.errors import BadTensor, StnError, TooLarge, shortened
+from stn_core.geometry import Size
 from stn_core.pictures import CHANNELS, REQUEST_FORMATS, decode_picture
+from stn_core.transforms import check_shape
 from stn_core.wire import datatype_of
 
 IMAGE_DATATYPES = ("UINT8", "FP32", "BYTES")
@@ -60,12 +63,14 @@ def read_images(tensor: Array, rules: ImageRules) -> Array:
 
 
 def read_theta(tensor: Array, images: int) -> Array:
-    """The transforms as finite FP32 ``[N,2,3]``."""
+    """The transforms as finite FP32, of one family: ``[N,2,3]``, ``[N,3,3]`` or ``[N,K*K,2]``."""
     datatype = datatype_of(tensor)
     if datatype not in ("FP32", "FP64"):
         raise BadTensor(f"theta: expected FP32 or FP64, got {datatype}")
-    if tensor.shape != (images, 2, 3):
-        raise BadTensor(f"theta: expected the shape {[images, 2, 3]} (one per image), got {list(tensor.shape)}")
+    check_shape(tensor.shape)
+    if len(tensor) != images:
+        expected = [images, *tensor.shape[1:]]
+        raise BadTensor(f"theta: expected the shape {expected} (one per image), got {list(tensor.shape)}")
     largest = float(np.abs(tensor).max())  # NaN if any number is
     if not largest <= MAX_THETA:
         raise BadTensor(
@@ -84,6 +89,26 @@ def read_ids(tensor: Array, images: int) -> Array:
     return tensor
 
 
+def check_spline(theta_shape: tuple[int, ...], size: Size, limits: Limits) -> None:
+    """TooLarge if ``theta_shape`` is that of a spline, and one of images of ``size`` (height, width) costs too much."""
+    (points, columns), (height, width) = theta_shape, size
+    if columns == 2 and points * height * width > limits.max_spline_terms:
+        raise TooLarge(
+            f"images: expected at most {limits.max_spline_terms // points} pixels in an image that a thin-plate spline "
+            f"of {points} control points warps, got {height} x {width}; scale the images down or cut them into tiles"
+        )
+
+
+def result_bytes(name: str, images: Array, size: Size, limits: Limits) -> int:
+    """The bytes of one of ``images`` when it comes out at ``size`` (height, width), as ``name``.
+
+    TooLarge if what comes out would pass the limits on what may come in.
+    """
+    shape = (*size, images.shape[3])
+    _check_limits(name, shape, images.itemsize, len(images), limits)
+    return math.prod(shape) * images.itemsize
+
+
 def _check_count(images: int, limits: Limits) -> None:
     if images == 0:
         raise BadTensor("images: expected at least one image, got none")
@@ -99,23 +124,27 @@ def _check_size(shape: tuple[int, ...], bytes_per_value: int, images: int, rules
         raise BadTensor(
             f"images: expected {_shape_text(rules.shape)}, got {_shape_text(shape)}; resize or pad the images"
         )
-    height, width, channels = shape
     if 0 in shape:
         raise BadTensor(f"images: expected at least one pixel and channel, got {_shape_text(shape)}")
-    limits = rules.limits
+    _check_limits("images", shape, bytes_per_value, images, rules.limits)
+
+
+def _check_limits(name: str, shape: tuple[int, ...], bytes_per_value: int, images: int, limits: Limits) -> None:
+    """TooLarge unless ``images`` images of (height, width, channels) ``shape`` are welcome, in or out, as ``name``."""
+    height, width, _ = shape
     if max(height, width) > limits.max_side_px:
         raise TooLarge(
-            f"images: expected sides of at most {limits.max_side_px} px, got {height} x {width}; scale the images down "
+            f"{name}: expected sides of at most {limits.max_side_px} px, got {height} x {width}; scale the images down "
             "or cut them into tiles"
         )
     if height * width > limits.max_pixels_per_image:
         raise TooLarge(
-            f"images: expected at most {limits.max_pixels_per_image} pixels in an image, got {height} x {width}"
+            f"{name}: expected at most {limits.max_pixels_per_image} pixels in an image, got {height} x {width}"
         )
-    size = height * width * channels * bytes_per_value * images
+    size = math.prod(shape) * bytes_per_value * images
     if size > limits.max_decoded_bytes:
         raise TooLarge(
-            f"images: expected at most {limits.max_decoded_bytes} bytes of decoded images in one request, got {size}; "
+            f"{name}: expected at most {limits.max_decoded_bytes} bytes of decoded images in one request, got {size}; "
             "send several requests"
         )
 

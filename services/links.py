@@ -76,7 +76,8 @@ class RemoteLink:
 
     async def call(self, operation: Operation, columns: Columns) -> Columns:
         columns = {name: np.ascontiguousarray(array) for name, array in columns.items()}
-        size = sum(array.nbytes for array in columns.values())
+        images = len(next(iter(columns.values())))
+        size = max(sum(array.nbytes for array in columns.values()), images * operation.result_bytes)
         handle = self._by_value if size <= MAX_BY_VALUE_BYTES else self._by_reference
         for attempt in range(_ATTEMPTS):
             try:

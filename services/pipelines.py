@@ -1,28 +1,29 @@
 """What each served model does with a request: check it, batch it with others, send it through the stages."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from services.batching import Columns, MicroBatcher
-from services.inputs import ImageRules, check_names, read_ids, read_images, read_theta
+from services.batching import Array, Columns, MicroBatcher
+from services.inputs import ImageRules, check_names, check_spline, read_ids, read_images, read_theta, result_bytes
 from services.links import StageLink
 from services.protocol import ModelSpec, model_specs
 from services.settings import Settings
 from services.stages import Operation, augment_operation
+from stn_core.bundle import Manifest
 from stn_core.draws import image_ids
-from stn_core.errors import BadRecipe, BadTensor, brief
-from stn_core.recipes import parse_recipe
+from stn_core.errors import BadRecipe, BadTensor, Unsupported, brief
+from stn_core.recipes import Recipe, distorted_size, parse_recipe, theta_shape_of
+from stn_core.transforms import THETA_SHAPES
 from stn_core.wire import InferRequest
 
 MAX_SEED = 2**63 - 1
 _INLINE_BYTES = 64 * 1024
 _INLINE_RECIPE_CHARACTERS = 4096
 _CLASSIFY = Operation("classify")
-_RECTIFY = Operation("rectify")
 _LOCALIZE = Operation("localize")
 _WARP = Operation("warp")
 
@@ -37,19 +38,15 @@ class Work(NamedTuple):
 class Pipelines:
     """The five models over their stages; each batches by itself, so that a stage holds up only models that need it."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        links: dict[str, StageLink],
-        version: str,
-        input_shape: tuple[int, int, int],
-        classes: list[str],
-    ) -> None:
+    def __init__(self, settings: Settings, links: dict[str, StageLink], manifest: Manifest) -> None:
         self._links = links
-        self.specs = model_specs(version, input_shape, classes)
+        self.specs = model_specs(manifest)
         self._decoding = ThreadPoolExecutor(2, thread_name_prefix="decode")
-        channels = input_shape[2]
-        self._fixed = ImageRules(settings.limits, input_shape, channels, unit_range=True)
+        self._limits = settings.limits
+        self._rectified_size = manifest.rectified_shape[:2]
+        channels = manifest.input_shape[2]
+        self._crooked = ImageRules(settings.limits, manifest.input_shape, channels, unit_range=True)
+        self._straight = ImageRules(settings.limits, manifest.rectified_shape, channels, unit_range=True)
         self._free = ImageRules(settings.limits, None, channels, unit_range=True)
         self._free_values = ImageRules(settings.limits, None, channels, unit_range=False)
         self._prepare: dict[str, Callable[[InferRequest], Work]] = {
@@ -78,7 +75,7 @@ class Pipelines:
             work = prepare(request)
         else:
             work = await asyncio.get_running_loop().run_in_executor(self._decoding, prepare, request)
-        return await self._batchers[spec.name].submit(work.operation, work.columns)
+        return await self._batchers[spec.name].submit(work.operation, work.columns, work.operation.result_bytes)
 
     async def unready_stages(self, stages: tuple[str, ...] | None = None) -> list[str]:
         """Which of ``stages`` (all when None) are not loaded and warm."""
@@ -86,46 +83,72 @@ class Pipelines:
         ready = await asyncio.gather(*(self._links[name].ready() for name in names))
         return [name for name, good in zip(names, ready, strict=True) if not good]
 
-    async def _run_predict(self, operation: Hashable, columns: Columns) -> Columns:
-        del operation  # there is only one
-        rectified = await self._links["rectifier"].call(_RECTIFY, columns)
+    async def _run_predict(self, operation: Operation, columns: Columns) -> Columns:
+        rectified = await self._links["rectifier"].call(operation, columns)
         classified = await self._links["classifier"].call(_CLASSIFY, {"images": rectified["rectified"]})
         return {**classified, **rectified}
 
     def _prepare_predict(self, request: InferRequest) -> Work:
         check_names(request.inputs, ("images",))
-        return Work(Operation("predict"), {"images": read_images(request.inputs["images"], self._fixed)})
+        images = read_images(request.inputs["images"], self._crooked)
+        return Work(self._rectify_operation(images), {"images": images})
 
     def _prepare_rectify(self, request: InferRequest) -> Work:
         check_names(request.inputs, ("images",))
-        theta_only = request.outputs is not None and {output.name for output in request.outputs} == {"theta"}
-        images = read_images(request.inputs["images"], self._fixed)
-        return Work(_LOCALIZE if theta_only else _RECTIFY, {"images": images})
+        images = read_images(request.inputs["images"], self._crooked)
+        return Work(_LOCALIZE if _asked(request) == {"theta"} else self._rectify_operation(images), {"images": images})
+
+    def _rectify_operation(self, images: Array) -> Operation:
+        size = result_bytes("rectified", images, self._rectified_size, self._limits)
+        return Operation("rectify", result_bytes=size)
 
     def _prepare_classify(self, request: InferRequest) -> Work:
         check_names(request.inputs, ("images",))
-        return Work(_CLASSIFY, {"images": read_images(request.inputs["images"], self._fixed)})
+        return Work(_CLASSIFY, {"images": read_images(request.inputs["images"], self._straight)})
 
     def _prepare_warp(self, request: InferRequest) -> Work:
         check_names(request.inputs, ("images", "theta"))
         images = read_images(request.inputs["images"], self._free_values)
-        return Work(_WARP, {"images": images, "theta": read_theta(request.inputs["theta"], len(images))})
+        theta = read_theta(request.inputs["theta"], len(images))
+        check_spline(theta.shape[1:], images.shape[1:3], self._limits)
+        return Work(_WARP, {"images": images, "theta": theta})
 
     def _prepare_augment(self, request: InferRequest) -> Work:
         check_names(request.inputs, ("images",), ("ids",))
-        recipe, seed = request.parameters.get("recipe"), request.parameters.get("seed")
-        if not isinstance(recipe, str | dict):
-            raise BadRecipe(
-                f"parameters.recipe: expected the name of a recipe or a recipe as JSON, got {type(recipe).__name__}"
-            )
-        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
-            raise BadTensor(f"parameters.seed: expected a whole number from 0 to {MAX_SEED}, got {brief(seed)}")
-        operation = augment_operation(parse_recipe(recipe).model_dump_json(), seed)
+        recipe, seed = _read_recipe(request)
         images = read_images(request.inputs["images"], self._free)
+        # The canvas is checked before the request joins a batch, and before a pixel of it is made.
+        size = distorted_size(recipe, images.shape[1:3])
+        check_spline(theta_shape_of(recipe), size, self._limits)
+        bytes_each = result_bytes("distorted images", images, size, self._limits)
+        operation = augment_operation(recipe.model_dump_json(), seed, bytes_each)
         given = request.inputs.get("ids")
         # Ids of the whole request, so that neither its neighbours nor its slices have a say in what is drawn.
         ids = image_ids(images) if given is None else read_ids(given, len(images))
         return Work(operation, {"images": images, "ids": ids})
+
+
+def _read_recipe(request: InferRequest) -> tuple[Recipe, int]:
+    """The recipe and the seed of a request to ``augment``, whose outputs the recipe can give."""
+    recipe, seed = request.parameters.get("recipe"), request.parameters.get("seed")
+    if not isinstance(recipe, str | dict):
+        raise BadRecipe(
+            f"parameters.recipe: expected the name of a recipe or a recipe as JSON, got {type(recipe).__name__}"
+        )
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+        raise BadTensor(f"parameters.seed: expected a whole number from 0 to {MAX_SEED}, got {brief(seed)}")
+    parsed = parse_recipe(recipe)
+    if theta_shape_of(parsed) == THETA_SHAPES["tps"] and "theta_rectifying" in _asked(request):
+        raise Unsupported(
+            f"outputs: theta_rectifying is not there for the recipe {parsed.name}: it has a thin_plate step, and a "
+            "thin-plate spline has no inverse; ask for the other outputs"
+        )
+    return parsed, seed
+
+
+def _asked(request: InferRequest) -> set[str]:
+    """The outputs that a request asks for by name; empty if it leaves the choice to the model."""
+    return {output.name for output in request.outputs or ()}
 
 
 def _is_quick(request: InferRequest) -> bool:

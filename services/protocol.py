@@ -6,6 +6,7 @@ from typing import Any
 import stn_core
 from services.inputs import IMAGE_DATATYPES
 from services.settings import Limits
+from stn_core.bundle import Manifest
 from stn_core.errors import UnknownModel, brief
 
 SERVER_NAME = "stn-rectify"
@@ -79,29 +80,29 @@ def server_metadata(limits: Limits) -> dict[str, Any]:
     }
 
 
-def model_specs(version: str, input_shape: tuple[int, int, int], classes: list[str]) -> dict[str, ModelSpec]:
-    """All served models, by name."""
-    height, width, channels = input_shape
-    fixed, free = (-1, height, width, channels), (-1, -1, -1, -1)
+def model_specs(manifest: Manifest) -> dict[str, ModelSpec]:
+    """All models that the bundle of this manifest serves, by name."""
+    version, straight_shape = manifest.version, (-1, *manifest.rectified_shape)
+    any_size, any_family = (-1, -1, -1, -1), (-1, -1, -1)
     label = TensorSpec("label", (-1,), ("INT64",))
-    probabilities = TensorSpec("probabilities", (-1, len(classes)), ("FP32",))
-    theta = TensorSpec("theta", (-1, 2, 3), ("FP32",))
-    exact_theta = TensorSpec("theta", (-1, 2, 3), ("FP64",))
-    images = TensorSpec("images", fixed, IMAGE_DATATYPES)
-    any_images = TensorSpec("images", free, IMAGE_DATATYPES)
-    rectified = TensorSpec("rectified", fixed, ("UINT8", "FP32"))
-    warped = TensorSpec("images", free, ("UINT8", "FP32"))
-    named = {"classes": list(classes)}
+    probabilities = TensorSpec("probabilities", (-1, len(manifest.classes)), ("FP32",))
+    theta = TensorSpec("theta", (-1, *manifest.theta_shape), ("FP32",))
+    images = TensorSpec("images", (-1, *manifest.input_shape), IMAGE_DATATYPES)
+    straight = TensorSpec("images", straight_shape, IMAGE_DATATYPES)
+    any_images = TensorSpec("images", any_size, IMAGE_DATATYPES)
+    rectified = TensorSpec("rectified", straight_shape, ("UINT8", "FP32"))
+    warped = TensorSpec("images", any_size, ("UINT8", "FP32"))
+    named = {"classes": list(manifest.classes)}
     specs = [
         ModelSpec(
             "predict", version, (images,), (label, probabilities, theta, rectified), ("rectifier", "classifier"), named
         ),
         ModelSpec("rectify", version, (images,), (rectified, theta), ("rectifier",), {}),
-        ModelSpec("classify", version, (images,), (label, probabilities), ("classifier",), named),
+        ModelSpec("classify", version, (straight,), (label, probabilities), ("classifier",), named),
         ModelSpec(
             "warp",
             version,
-            (any_images, TensorSpec("theta", (-1, 2, 3), ("FP32", "FP64"))),
+            (any_images, TensorSpec("theta", any_family, ("FP32", "FP64"))),
             (warped,),
             ("rectifier",),
             {},
@@ -112,9 +113,9 @@ def model_specs(version: str, input_shape: tuple[int, int, int], classes: list[s
             (any_images, TensorSpec("ids", (-1,), ("UINT64",))),
             (
                 warped,
-                exact_theta,
-                TensorSpec("theta_rectifying", (-1, 2, 3), ("FP64",)),
-                TensorSpec("affine", (-1,), ("BOOL",)),
+                TensorSpec("theta", any_family, ("FP64",)),
+                TensorSpec("theta_rectifying", any_family, ("FP64",)),
+                TensorSpec("exact", (-1,), ("BOOL",)),
             ),
             ("augmenter",),
             {"optional_inputs": ["ids"], "request_parameters": ["recipe", "seed"]},

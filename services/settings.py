@@ -56,7 +56,9 @@ class Limits(_Strict):
     max_side_px: Annotated[int, Field(ge=1, le=32766)] = 16384
     """The height and the width of an image; OpenCV, which distorts them, fails above 32766."""
     max_decoded_bytes: PositiveInt = 64 * MIB
-    """The images of one request as arrays, after PNG or JPEG decoding."""
+    """The images of one request as arrays, after PNG or JPEG decoding; and those of its answer."""
+    max_spline_terms: PositiveInt = 64 * MIB
+    """Pixels of an image times control points of the thin-plate spline that warps it: its cost, in memory and time."""
     request_timeout_s: PositiveFloat = 30.0
 
     @model_validator(mode="after")

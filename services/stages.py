@@ -12,12 +12,15 @@ import numpy as np
 
 from services.batching import Columns
 from stn_core.errors import StnError
-from stn_core.recipes import Recipe
+from stn_core.recipes import Recipe, parse_recipe
 
 if TYPE_CHECKING:
     from stn_core.engine import Engine
 
 NETWORK_OF_STAGE = {"rectifier": "localization", "classifier": "classifier"}
+
+# imgaug does affine recipes by itself; others go through our sampler, which brings TensorFlow.
+_WARPED_BY_TENSORFLOW = parse_recipe({"name": "warm-up", "steps": [{"op": "perspective", "sd_fraction": 0.1}]})
 
 
 class Operation(NamedTuple):
@@ -25,6 +28,8 @@ class Operation(NamedTuple):
 
     name: str
     arguments: tuple[tuple[str, Any], ...] = ()
+    result_bytes: int = 0
+    """The bytes of one image that comes out, by which a batch is measured where they are more than those that go in."""
 
 
 class Stage(Protocol):
@@ -83,16 +88,16 @@ class ClassifyStage:
 
 
 class AugmentStage:
-    """Operation ``augment`` (recipe as JSON, seed): images, ids -> images, theta, theta_rectifying, affine."""
+    """Operation ``augment`` (recipe as JSON, seed): images, ids -> images, theta, exact (and theta_rectifying)."""
 
     def __init__(self, input_shape: tuple[int, int, int], first_recipe: Recipe) -> None:
         self._input_shape = input_shape
         self._first_recipe = first_recipe
 
     def warm_up(self) -> None:
-        images = np.zeros((1, *self._input_shape), np.uint8)
-        operation = augment_operation(self._first_recipe.model_dump_json(), 0)
-        self.run(operation, {"images": images, "ids": np.zeros(1, np.uint64)})
+        columns: Columns = {"images": np.zeros((1, *self._input_shape), np.uint8), "ids": np.zeros(1, np.uint64)}
+        for recipe in (self._first_recipe, _WARPED_BY_TENSORFLOW):
+            self.run(augment_operation(recipe.model_dump_json(), 0), columns)
 
     def run(self, operation: Operation, columns: Columns) -> Columns:
         return _pick({"augment": lambda given: self._augment(given, **dict(operation.arguments))}, operation)(columns)
@@ -101,17 +106,15 @@ class AugmentStage:
         from stn_core.augment import augment
 
         result = augment(columns["images"], Recipe.model_validate(json.loads(recipe)), seed, ids=columns["ids"])
-        return {
-            "images": np.asarray(result.images),
-            "theta": np.asarray(result.theta),
-            "theta_rectifying": np.asarray(result.theta_rectifying),
-            "affine": np.asarray(result.affine),
-        }
+        made = {"images": result.images, "theta": result.theta, "exact": result.exact}
+        if result.theta_rectifying is not None:
+            made["theta_rectifying"] = result.theta_rectifying
+        return {name: np.asarray(array) for name, array in made.items()}
 
 
-def augment_operation(recipe_json: str, seed: int) -> Operation:
+def augment_operation(recipe_json: str, seed: int, result_bytes: int = 0) -> Operation:
     """The operation that applies one recipe with one seed; equal ones share batches."""
-    return Operation("augment", (("recipe", recipe_json), ("seed", seed)))
+    return Operation("augment", (("recipe", recipe_json), ("seed", seed)), result_bytes)
 
 
 def make_stages(names: tuple[str, ...], bundle: str, threads: int | None) -> dict[str, Stage]:
@@ -130,6 +133,10 @@ def make_stages(names: tuple[str, ...], bundle: str, threads: int | None) -> dic
         }
         stages = {name: made[name]() for name in names if name in made}
     if "augmenter" in names:
+        if not networks and threads is not None:  # it warps by TensorFlow too
+            from stn_core.engine import limit_threads
+
+            limit_threads(threads)
         manifest = read_manifest(bundle)
         stages["augmenter"] = AugmentStage(manifest.input_shape, manifest.recipe)
     for stage in stages.values():

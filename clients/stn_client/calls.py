@@ -19,13 +19,15 @@ from stn_core.wire import HEADER_LENGTH, datatype_of, decode_response, encode_re
 
 READY_TIMEOUT_S = 5.0
 
+# Outputs that an answer may lack; to ask for one by name would then be an error.
+OPTIONAL_OUTPUTS = {"theta_rectifying"}
 # Each model's outputs and their datatypes; None is that of the images.
 OUTPUTS: dict[str, dict[str, str | None]] = {
     "predict": {"label": "INT64", "probabilities": "FP32", "theta": "FP32", "rectified": None},
     "rectify": {"rectified": None, "theta": "FP32"},
     "classify": {"label": "INT64", "probabilities": "FP32"},
     "warp": {"images": None},
-    "augment": {"images": None, "theta": "FP64", "theta_rectifying": "FP64", "affine": "BOOL"},
+    "augment": {"images": None, "theta": "FP64", "theta_rectifying": "FP64", "exact": "BOOL"},
 }
 
 
@@ -69,7 +71,8 @@ class Calls:
         # Ids of the whole batch: equal images are numbered among all of them, however the batch is split.
         numbers = image_ids(batch.array) if ids is None else checked_ids(ids, len(batch.array))
         outputs = yield from self._infer("augment", {"images": batch.array, "ids": numbers}, parameters)
-        return Augmentation(**(outputs | {"images": batch.like_input(outputs["images"])}))
+        distorted = batch.like_input(outputs["images"])
+        return Augmentation(distorted, outputs["theta"], outputs.get("theta_rectifying"), outputs["exact"])
 
     def _infer(
         self, model: str, inputs: Arrays, parameters: Mapping[str, Any] | None = None
@@ -96,7 +99,8 @@ class Calls:
         self, model: str, inputs: Arrays, parameters: Mapping[str, Any] | None, rows: slice
     ) -> Flow[dict[str, NDArray[Any]]]:
         part = {name: array[rows] for name, array in inputs.items()}
-        message = encode_request(part, outputs=list(OUTPUTS[model]), parameters=parameters)
+        names = None if OPTIONAL_OUTPUTS & OUTPUTS[model].keys() else list(OUTPUTS[model])
+        message = encode_request(part, outputs=names, parameters=parameters)
         request = Request("POST", f"/v2/models/{model}/infer", message.parts, message.headers)
         try:
             return (yield from exchange(request, self._retry, lambda answer: _read_outputs(answer, model, part)))
@@ -115,6 +119,8 @@ def _read_outputs(answer: Response, model: str, inputs: Arrays) -> dict[str, NDA
     images = inputs["images"]
     for name, datatype in OUTPUTS[model].items():
         if name not in outputs:
+            if name in OPTIONAL_OUTPUTS:
+                continue
             raise BadAnswer(f"expected the output {name} from model {model}, got {', '.join(outputs) or 'none'}")
         output, expected = outputs[name], datatype or datatype_of(images)
         if datatype_of(output) != expected or output.shape[:1] != images.shape[:1]:
@@ -122,7 +128,7 @@ def _read_outputs(answer: Response, model: str, inputs: Arrays) -> dict[str, NDA
                 f"{name}: expected {expected} [{len(images)}, ...] from model {model}, "
                 f"got {datatype_of(output)} {list(output.shape)}"
             )
-    return {name: outputs[name] for name in OUTPUTS[model]}
+    return {name: outputs[name] for name in OUTPUTS[model] if name in outputs}
 
 
 def _read_json_object(answer: Response) -> dict[str, Any]:

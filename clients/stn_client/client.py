@@ -55,13 +55,16 @@ class Client:
         return self._run(self._calls.classify(images))
 
     def warp(self, images: Images, theta: ArrayLike) -> NDArray[Any]:
-        """Each image warped by its ``theta [N, 2, 3]``, or all by one ``[2, 3]``: ``warped(u) = image(theta u)``."""
+        """Each image warped by its ``theta``, or all by one: ``warped(u) = image(theta u)``.
+
+        Affine ``[N, 2, 3]``, homography ``[N, 3, 3]`` or thin-plate spline ``[N, K*K, 2]``; one for all without the N.
+        """
         return self._run(self._calls.warp(images, theta))
 
     def augment(
         self, images: Images, recipe: str | Mapping[str, Any], seed: int, ids: ArrayLike | None = None
     ) -> Augmentation:
-        """Each image distorted by its own draw of ``recipe`` (a name, or a recipe itself), with the exact theta.
+        """Each image distorted by its own draw of ``recipe`` (a name, or a recipe itself), with the theta that did it.
 
         A pure function of images, recipe and seed. An image's draw depends on its content; the ``ids [N]`` (whole
         numbers from 0) that you give instead number the images yourself.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,17 +40,23 @@ class ImageBatch:
 
 
 def checked_theta(theta: object, count: int) -> NDArray[np.float32]:
-    """``theta`` as ``[count, 2, 3]`` float32: one for each image, or one ``[2, 3]`` for all; else BadTensor."""
-    expected = f"theta: expected finite numbers of the shape [{count}, 2, 3], or [2, 3] for all images alike"
+    """``theta`` as float32 ``[count, ...]``: one for each image, or one without that axis for all; else BadTensor."""
+    expected = (
+        f"theta: expected finite numbers of the shape [{count}, 2, 3] (affine), [{count}, 3, 3] (homography) or "
+        f"[{count}, K*K, 2] (thin-plate spline), or without the {count} one for all images alike"
+    )
     try:
         array = np.asarray(theta)
     except ValueError:
         raise BadTensor(f"{expected}; got lists of unequal lengths") from None
-    if array.dtype.kind not in "fiu" or array.shape not in ((count, 2, 3), (2, 3)):
+    one = array.shape[-2:]
+    # How many control points a spline may have is for the service to say.
+    is_theta = one in ((2, 3), (3, 3)) or (len(one) == 2 and one[1] == 2 and math.isqrt(one[0]) ** 2 == one[0])
+    if array.dtype.kind not in "fiu" or not is_theta or array.shape[:-2] not in ((count,), ()):
         raise BadTensor(f"{expected}; got {array.dtype} {list(array.shape)}")
     if not np.isfinite(array).all():
         raise BadTensor(f"{expected}; got NaN or infinity")
-    return np.broadcast_to(array.astype(np.float32), (count, 2, 3))
+    return np.broadcast_to(array.astype(np.float32), (count, *one))
 
 
 def checked_ids(ids: object, count: int) -> NDArray[np.uint64]:

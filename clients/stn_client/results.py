@@ -1,5 +1,8 @@
 """What the service answers: one frozen dataclass a model, with arrays that are the caller's own, ``N`` rows each.
 
+``theta`` maps normalized output points to normalized input points, and is of one of three families, told apart by its
+shape: affine ``[N, 2, 3]``, homography ``[N, 3, 3]``, thin-plate spline ``[N, K*K, 2]``.
+
 ``rectified`` and ``images`` come as the images went: in their datatype, and without a channel axis if they had none.
 """
 
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Prediction:
-    """``label [N]``, ``probabilities [N, K]``, and the ``theta [N, 2, 3]`` that made ``rectified`` from the image."""
+    """``label [N]``, ``probabilities [N, K]``, and the ``theta`` that made ``rectified`` from the image."""
 
     label: NDArray[np.int64]
     probabilities: NDArray[np.float32]
@@ -24,7 +27,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Rectification:
-    """``rectified`` images, and the ``theta [N, 2, 3]`` that made each: ``rectified(u) = image(theta u)``."""
+    """``rectified`` images, and the ``theta`` that made each: ``rectified(u) = image(theta u)``."""
 
     rectified: NDArray[Any]
     theta: NDArray[np.float32]
@@ -40,13 +43,13 @@ class Classification:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Distorted ``images``, and what was done to each: ``distorted(u) = original(theta u)``, ``theta [N, 2, 3]``.
+    """Distorted ``images``, of the canvas' size if the recipe has one: ``distorted(u) = original(theta u)``.
 
-    ``theta_rectifying`` is its inverse and straightens them. Both are exact where ``affine [N]`` is true; where it is
-    false, a step that is not affine moved pixels too.
+    ``theta_rectifying`` is the inverse of ``theta`` and straightens them; None for a spline, which has no inverse. Both
+    are exact where ``exact [N]`` is true; where it is false, an ``elastic`` step moved pixels too.
     """
 
     images: NDArray[Any]
     theta: NDArray[np.float64]
-    theta_rectifying: NDArray[np.float64]
-    affine: NDArray[np.bool_]
+    theta_rectifying: NDArray[np.float64] | None
+    exact: NDArray[np.bool_]

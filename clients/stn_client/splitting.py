@@ -56,6 +56,9 @@ def split(inputs: Arrays, parameters_bytes: int, limits: Limits) -> list[slice]:
 def joined(answers: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
     """The answers as one, in their order; copies, so that the arrays are the caller's own and can be written to."""
     together: dict[str, NDArray[Any]] = {}
+    if any(answer.keys() != answers[0].keys() for answer in answers):
+        shown = "; ".join(sorted({", ".join(answer) for answer in answers}))
+        raise BadAnswer(f"expected the same outputs in every answer, got {shown}")
     for name in answers[0]:
         parts = [answer[name] for answer in answers]
         if len({(part.dtype, part.shape[1:]) for part in parts}) > 1:

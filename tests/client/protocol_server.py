@@ -116,7 +116,7 @@ def infer(path: str, body: bytes, header_length: int) -> tuple[bytes, dict[str, 
         "probabilities": np.full((count, 10), 0.1, np.float32),
         "theta": theta if "augment" in path else request.inputs.get("theta", theta).astype(np.float32),
         "theta_rectifying": theta,
-        "affine": np.ones(count, bool),
+        "exact": np.ones(count, bool),
         "rectified": images,
         "images": images,
     }

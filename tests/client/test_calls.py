@@ -83,7 +83,19 @@ AUGMENT = answering(
     images=lambda images: images,
     theta=theta64,
     theta_rectifying=theta64,
-    affine=lambda images: np.ones(len(images), bool),
+    exact=lambda images: np.ones(len(images), bool),
+)
+
+
+def spline64(images: np.ndarray) -> np.ndarray:
+    return np.zeros((len(images), 16, 2))
+
+
+# As the service answers for a recipe with a spline, on a larger canvas.
+AUGMENT_BY_SPLINE = answering(
+    images=lambda images: np.pad(images, [(0, 0), (2, 2), (1, 1), (0, 0)]),
+    theta=spline64,
+    exact=lambda images: np.ones(len(images), bool),
 )
 
 
@@ -158,19 +170,38 @@ def test_given_ids_are_sent() -> None:
     assert augmentation.theta.dtype == np.float64
 
 
-def test_one_theta_goes_with_every_image() -> None:
+def test_a_spline_has_no_theta_that_rectifies() -> None:
+    wire = Wire(AUGMENT_BY_SPLINE)
+    augmentation = wire.run(calls().augment(GRAY, "elastic", 7))
+    assert augmentation.images.shape == (25, 10, 7)
+    assert augmentation.theta.shape == (25, 16, 2)
+    assert augmentation.theta_rectifying is None
+    assert all(request.outputs is None for request in wire.sent)  # by name, it would be an error
+
+
+def test_answers_with_different_outputs_do_not_fit_together() -> None:
+    def respond(request: Request) -> Response:
+        images = decode_request(b"".join(request.parts), int(request.headers[HEADER_LENGTH])).inputs["images"]
+        return (AUGMENT if len(images) == 9 else AUGMENT_BY_SPLINE)(request)
+
+    with pytest.raises(BadAnswer, match="the same outputs in every answer, got images, theta, exact; images, theta,"):
+        Wire(respond).run(calls().augment(GRAY, "elastic", 7))
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 3), (16, 2)])
+def test_one_theta_of_any_family_goes_with_every_image(shape: tuple[int, int]) -> None:
     wire = Wire(answering(images=lambda images: images))
-    warped = wire.run(calls().warp(GRAY, np.eye(2, 3)))
+    warped = wire.run(calls().warp(GRAY, np.eye(*shape)))
     assert np.array_equal(warped, GRAY)
     for request in wire.sent:
-        assert request.inputs["theta"].shape == (len(request.inputs["images"]), 2, 3)
+        assert request.inputs["theta"].shape == (len(request.inputs["images"]), *shape)
 
 
 def test_nothing_is_sent_for_bad_input() -> None:
     flows = [
         calls().predict([1, 2]),
         calls().rectify(GRAY[:0]),
-        calls().warp(GRAY, np.zeros((3, 3))),
+        calls().warp(GRAY, np.zeros((3, 4))),
         calls().augment(GRAY, "", 7),
         calls().augment(GRAY, "distorted", -1),
     ]

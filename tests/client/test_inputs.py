@@ -68,9 +68,11 @@ def test_narrow_images_are_images() -> None:
 
 
 def test_one_theta_serves_all_images() -> None:
-    theta = [[1, 0, 0.5], [0, 1, 0]]
-    assert checked_theta(theta, 3).shape == (3, 2, 3)
-    assert checked_theta([theta] * 3, 3).dtype == np.float32
+    for theta in ([[1, 0, 0.5], [0, 1, 0]], np.eye(3), np.zeros((9, 2)), np.zeros((16, 2))):
+        shape = np.shape(theta)
+        assert checked_theta(theta, 3).shape == (3, *shape)
+        assert checked_theta([theta] * 3, 3).dtype == np.float32
+        assert checked_theta([theta] * 3, 3).shape == (3, *shape)
 
 
 @pytest.mark.parametrize(
@@ -78,9 +80,14 @@ def test_one_theta_serves_all_images() -> None:
     [
         (
             np.zeros((2, 2, 3)),
-            r"expected finite numbers of the shape \[3, 2, 3\], or \[2, 3\] .*got float64 \[2, 2, 3\]",
+            r"finite numbers of the shape \[3, 2, 3\] \(affine\).*, or without the 3 .*got float64 \[2, 2, 3\]",
         ),
-        (np.zeros((3, 3, 3)), r"got float64 \[3, 3, 3\]"),
+        (np.zeros((2, 3, 3)), r"\[3, 3, 3\] \(homography\).*got float64 \[2, 3, 3\]"),
+        (np.zeros((3, 15, 2)), r"\[3, K\*K, 2\] \(thin-plate spline\).*got float64 \[3, 15, 2\]"),
+        (np.zeros((3, 6)), r"got float64 \[3, 6\]"),
+        (np.zeros(6), r"got float64 \[6\]"),
+        (np.zeros((1, 3, 2, 3)), r"got float64 \[1, 3, 2, 3\]"),
+        (7.0, r"got float64 \[\]"),
         ([[1, 0], [0]], "got lists of unequal lengths"),
         ("identity", "got <U8"),
         (np.full((2, 3), np.inf), "got NaN or infinity"),

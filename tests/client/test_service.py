@@ -102,12 +102,30 @@ def test_theta_is_exact_and_its_inverse_straightens(
     images = digits[0][:50]
     recipe = {"name": "turn", "steps": [{"op": "affine", "rotate_deg": 20}]}
     augmentation = call(service_url, "augment", images, recipe, 7)
-    assert augmentation.affine.all()
+    assert augmentation.exact.all()
     assert np.allclose(compose(augmentation.theta, augmentation.theta_rectifying), IDENTITY, atol=1e-9)
     again = call(service_url, "warp", images, augmentation.theta).astype(int)
     assert np.abs(again - augmentation.images).mean() < 2.5  # imgaug interpolates in fixed point
     back = call(service_url, "warp", augmentation.images, augmentation.theta_rectifying).astype(int)
     assert np.abs(back - images).mean() < np.abs(augmentation.images.astype(int) - images).mean() / 2
+
+
+def test_a_spline_is_told_whole_and_has_no_inverse(
+    service_url: str, call: Call, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    images = digits[0][:50]
+    augmentation = call(service_url, "augment", images, "elastic", 7)
+    assert augmentation.theta.shape == (50, 16, 2)
+    assert augmentation.theta_rectifying is None
+    again = call(service_url, "warp", images, augmentation.theta).astype(int)
+    assert np.abs(again - augmentation.images).max() <= 1
+
+
+def test_a_canvas_makes_larger_images(service_url: str, call: Call, digits: tuple[np.ndarray, np.ndarray]) -> None:
+    augmentation = call(service_url, "augment", digits[0][:700], "rotation-scale-translation", 7)
+    assert augmentation.images.shape == (700, 42, 42)
+    with pytest.raises(BadTensor, match="42 x 42 px, got 43 x 28"):
+        call(service_url, "augment", np.zeros((1, 43, 28), np.uint8), "rotation-scale-translation", 7)
 
 
 def test_the_service_tells_its_limits(service_url: str, call: Call) -> None:

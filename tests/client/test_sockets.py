@@ -40,7 +40,7 @@ def test_every_method_brings_its_result(server: Server, call: Call) -> None:
     assert call(server.url, "classify", IMAGES).probabilities.shape == (45, 10)
     assert np.array_equal(call(server.url, "warp", IMAGES, np.eye(2, 3)), IMAGES)
     augmentation = call(server.url, "augment", IMAGES, "distorted", 7)
-    assert augmentation.affine.all()
+    assert augmentation.exact.all()
     assert augmentation.theta.shape == augmentation.theta_rectifying.shape == (45, 2, 3)
     assert call(server.url, "metadata")["name"] == "test"
     assert call(server.url, "server_ready") is True

@@ -11,7 +11,7 @@ from services.links import LocalLink, StageLink
 from services.pipelines import Pipelines
 from services.settings import Settings
 from services.stages import AugmentStage, ClassifyStage, RectifyStage
-from stn_core.bundle import read_manifest
+from stn_core.bundle import Manifest, read_manifest
 
 IDENTITY = np.tile(np.eye(2, 3, dtype=np.float32), (3, 1, 1))
 RECIPE = {"recipe": "tutorial-mix", "seed": 0}
@@ -28,7 +28,7 @@ def make_settings(**limits: Any) -> Settings:
 
 
 def make_links(engine: Any, settings: Settings) -> dict[str, StageLink]:
-    manifest = read_manifest("digits")
+    manifest = engine.manifest
     return {
         "rectifier": LocalLink(RectifyStage(engine), settings.rectifier),
         "classifier": LocalLink(ClassifyStage(engine), settings.classifier),
@@ -36,8 +36,8 @@ def make_links(engine: Any, settings: Settings) -> dict[str, StageLink]:
     }
 
 
-def client_of(links: dict[str, StageLink], settings: Settings) -> httpx.AsyncClient:
-    pipelines = Pipelines(settings, links, "1", (28, 28, 1), [str(i) for i in range(10)])
+def client_of(links: dict[str, StageLink], settings: Settings, manifest: Manifest | None = None) -> httpx.AsyncClient:
+    pipelines = Pipelines(settings, links, manifest or read_manifest("digits"))
     transport = httpx.ASGITransport(Gateway(pipelines, settings).asgi_app(), raise_app_exceptions=True)
     return httpx.AsyncClient(transport=transport, base_url="http://test")
 

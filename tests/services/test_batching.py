@@ -98,6 +98,19 @@ async def test_the_byte_budget_bounds_a_batch_as_well() -> None:
     assert sorted(run.sizes) == [1, 3, 3]
 
 
+async def test_images_that_grow_are_measured_by_what_comes_out() -> None:
+    run = Doubler()
+    run.gate.clear()
+    batcher = MicroBatcher(run, stage(max_batch_bytes=100, max_queued_bytes=500, max_in_flight_batches=1))
+    tasks = [asyncio.create_task(batcher.submit("op", request(0, 5), result_bytes=50))]
+    await settle()
+    with pytest.raises(Overloaded, match="500 bytes"):
+        await batcher.submit("op", request(0, 8), result_bytes=50)
+    run.gate.set()
+    await asyncio.gather(*tasks)
+    assert run.sizes == [2, 2, 1]
+
+
 async def test_an_image_larger_than_the_byte_budget_runs_alone() -> None:
     run = Doubler()
     batcher = MicroBatcher(run, stage(max_batch_bytes=1))

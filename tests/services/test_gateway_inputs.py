@@ -62,7 +62,12 @@ async def test_wrong_input_names(
     ("theta", "expected"),
     [
         (IDENTITY[:2], "expected the shape [3, 2, 3]"),
-        (IDENTITY.reshape(3, 6), "expected the shape [3, 2, 3]"),
+        (IDENTITY.reshape(3, 6), "[B, K*K, 2] (thin-plate spline, K from 3 to 10), got [3, 6]"),
+        (np.zeros((3, 2, 2), np.float32), "expected the shape [B, 2, 3] (affine), [B, 3, 3] (homography)"),
+        (np.zeros((3, 15, 2), np.float32), "got [3, 15, 2]"),
+        (np.zeros((3, 121, 2), np.float32), "got [3, 121, 2]"),
+        (np.zeros((2, 16, 2), np.float32), "expected the shape [3, 16, 2] (one per image), got [2, 16, 2]"),
+        (np.full((3, 3, 3), np.inf, np.float32), "finite"),
         (IDENTITY.astype(np.int32), "expected FP32 or FP64"),
         (np.full((3, 2, 3), np.nan, np.float32), "finite"),
         (np.full((3, 2, 3), 1e300), "at most 1e+06 either way"),

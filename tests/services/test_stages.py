@@ -57,7 +57,15 @@ def test_augment_stage_leaves_its_input_alone(digits: Digits, dtype: Any) -> Non
     expected = augment(images, recipe, 4, ids)
     np.testing.assert_array_equal(result["images"], expected.images)
     np.testing.assert_array_equal(result["theta_rectifying"], expected.theta_rectifying)
-    assert result["affine"].dtype == np.bool_
+    assert result["exact"].dtype == np.bool_
+
+
+def test_augment_stage_leaves_out_what_a_spline_does_not_have(digits: Digits) -> None:
+    stage = AugmentStage((28, 28, 1), read_manifest("digits").recipe)
+    columns = {"images": frozen(digits[0][:2]), "ids": np.arange(2, dtype=np.uint64)}
+    result = stage.run(augment_operation(load_recipe("elastic").model_dump_json(), 4), columns)
+    assert list(result) == ["images", "theta", "exact"]
+    assert result["theta"].shape == (2, 16, 2)
 
 
 def test_an_unknown_operation_is_an_error(engine: Any) -> None:
