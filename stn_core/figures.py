@@ -1,6 +1,7 @@
 """Pictures as PNG: images before and after they are straightened, and what a classifier calls them.
 
-Every function takes arrays and a path, writes a PNG below ``MAX_BYTES`` and returns the path. No model is run here.
+Functions that take a path write a PNG below ``MAX_BYTES`` there and return the path; ``error_curves`` and ``strip``,
+which go into a page, return the PNG itself. No model is run here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 300_000
 RIGHT, WRONG, NEUTRAL, INK, PALE = "#1a7f4b", "#c8322b", "#8b949e", "#24292f", "#d0d7de"
+MIN_CURVE_PX, MAX_CURVE_PX = 0.05, 200.0
 _DPI = 160
+_STRIP_GAP_PX = 2
 _TILE_IN, _GAP_IN, _NAMES_IN, _ROOM_ABOVE_IN, _ROOM_BELOW_IN = 0.78, 0.06, 0.95, 0.23, 0.16
 
 
@@ -47,6 +50,16 @@ class Verdict:
     title: str
     image: NDArray[Any]
     probabilities: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ErrorCurves:
+    """One panel of curves: the corner errors ``[N]`` of images as they come, rectified, and without a constant pose."""
+
+    title: str
+    before_px: NDArray[Any]
+    after_px: NDArray[Any]
+    pose_free_px: NDArray[Any]
 
 
 def rectification_grid(
@@ -114,6 +127,82 @@ def verdict_figure(
     if caption:
         figure.text(0.5, 0.012, caption, ha="center", va="bottom", fontsize=7.5, color=NEUTRAL)
     return _save(figure, path)
+
+
+def error_curves(panels: Sequence[ErrorCurves], columns: int = 3) -> bytes:
+    """For each panel the share of images whose corner error is at most so many px, on a logarithmic axis; a PNG."""
+    if not panels:
+        raise BadTensor("panels: expected at least one")
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = _figure(max(4.8, 0.5 + 2.9 * columns), 0.75 + 2.1 * rows)
+    all_axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).reshape(-1)
+    for axes, panel in zip(all_axes, panels, strict=False):
+        _curve(axes, panel.before_px, NEUTRAL, "-", "as it comes")
+        _curve(axes, panel.after_px, RIGHT, "-", "rectified")
+        _curve(axes, panel.pose_free_px, INK, ":", "rectified, pose-free")
+        axes.set_title(panel.title, fontsize=9, color=INK, loc="left")
+        axes.set_xscale("log")
+        axes.set_xlim(MIN_CURVE_PX, MAX_CURVE_PX)
+        axes.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
+        axes.set_ylim(0, 1.02)
+        axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
+        axes.grid(color=PALE, linewidth=0.6)
+        axes.tick_params(labelsize=7.5, colors=INK, length=0, which="both")
+        for side in ("top", "right", "left", "bottom"):
+            axes.spines[side].set_visible(False)
+    for axes in all_axes[len(panels) :]:
+        axes.set_visible(False)
+    for axes in all_axes[max(0, len(panels) - columns) : len(panels)]:
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("corner error, px", fontsize=8, color=INK)
+    all_axes[0].set_ylabel("share of images", fontsize=8, color=INK)
+    handles, names = all_axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, fontsize=8, frameon=False, loc="upper left", ncols=3, handlelength=1.8)
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))
+    return _png(figure)
+
+
+def strip(images: Sequence[NDArray[Any]], side_px: int) -> bytes:
+    """Images ``[H, W, C]`` (1, 3 or 4 channels) side by side, centred in height, on white, as a PNG.
+
+    Their own pixels, one for one; scaled down together where one of them has a side longer than ``side_px``.
+    """
+    from PIL import Image
+
+    pictures = [Image.fromarray(_in_8_bits(image)) for image in images]
+    share = min(1.0, side_px / max(max(picture.size) for picture in pictures))
+    if share < 1:
+        pictures = [
+            one.resize((max(1, round(one.width * share)), max(1, round(one.height * share)))) for one in pictures
+        ]
+    width = sum(one.width for one in pictures) + _STRIP_GAP_PX * (len(pictures) - 1)
+    whole = Image.new(pictures[0].mode, (width, max(one.height for one in pictures)), "white")
+    left = 0
+    for one in pictures:
+        whole.paste(one, (left, (whole.height - one.height) // 2))
+        left += one.width + _STRIP_GAP_PX
+    if share < 1 and whole.mode == "RGB":
+        whole = whole.quantize(64)
+    buffer = io.BytesIO()
+    whole.save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
+
+
+def _curve(axes: Axes, errors_px: NDArray[Any], colour: str, style: str, name: str) -> None:
+    """How the share of images grows with the error; a few hundred points are enough for the eye."""
+    known = np.sort(errors_px[np.isfinite(errors_px)])
+    at_px = np.geomspace(MIN_CURVE_PX, MAX_CURVE_PX, 300)
+    share = np.searchsorted(known, at_px, side="right") / max(1, len(errors_px))
+    axes.plot(at_px, share, color=colour, linestyle=style, linewidth=1.6, label=name)
+
+
+def _in_8_bits(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """``[H, W]`` gray or ``[H, W, 3]`` colour, as Pillow takes them; an opacity is left out."""
+    if image.ndim != 3 or image.shape[-1] not in (1, 3, 4):
+        raise BadTensor(f"image: expected [H, W, 1], [H, W, 3] or [H, W, 4], got {list(image.shape)}")
+    pixels = image if image.dtype == np.uint8 else np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels[..., :3])
 
 
 def _tile(axes: Axes, row: Row, index: int, labels: NDArray[Any] | None, classes: Sequence[str]) -> None:
@@ -195,7 +284,13 @@ def _figure(width_in: float, height_in: float) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    """Writes the PNG, with a palette and then with fewer pixels where it would be larger than ``MAX_BYTES``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_png(figure))
+    return path
+
+
+def _png(figure: Figure) -> bytes:
+    """The PNG, with a palette and then with fewer pixels where it would be larger than ``MAX_BYTES``."""
     from PIL import Image
 
     for dpi in (_DPI, 120, 90, 60, 40):
@@ -207,6 +302,4 @@ def _save(figure: Figure, path: Path) -> Path:
             whole.quantize(256).save(buffer, format="png", optimize=True)
         if len(buffer.getvalue()) <= MAX_BYTES:
             break
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
-    return path
+    return buffer.getvalue()
