@@ -1,4 +1,4 @@
-"""The classifiers of the original system: from images ``[B, H, W, C]`` to logits ``[B, K]``."""
+"""Classifiers, the first two those of the original system: from images ``[B, H, W, C]`` to logits ``[B, K]``."""
 
 from __future__ import annotations
 
@@ -48,4 +48,14 @@ def _paper(images: Any) -> Any:
     return layers.Dropout(0.3)(layers.Flatten()(x))
 
 
-CLASSIFIER_KINDS: dict[str, Callable[[Any], Any]] = {"fc": _fc, "cnn": _cnn, "paper": _paper}
+def _large(images: Any) -> Any:
+    """Five convolutions with batch normalization at two resolutions: a teacher for the small ones."""
+    x = images
+    for filters, kernel, stride in ((32, 5, 2), (64, 3, 1), (64, 3, 1), (96, 3, 2), (96, 3, 1)):
+        x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.98)(x))
+    x = layers.Dropout(0.3)(layers.Flatten()(x))
+    return layers.Dropout(0.3)(layers.Dense(128, activation="relu")(x))
+
+
+CLASSIFIER_KINDS: dict[str, Callable[[Any], Any]] = {"fc": _fc, "cnn": _cnn, "paper": _paper, "large": _large}

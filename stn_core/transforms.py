@@ -41,7 +41,7 @@ class Family:
     start: NDArray[np.float64]
 
     def after(self, first: NDArray[np.float64]) -> Family:
-        """This family behind the affine theta ``first [2, 3]``, such as a cut from the middle of a canvas."""
+        """The family behind the affine theta ``first [2, 3]``, such as a cut from the middle of a canvas."""
         linear = first[:, :2]
         moves: NDArray[np.float64] = self.directions.reshape(-1, *self.theta_shape)
         if self.theta_shape == (3, 3):

@@ -23,7 +23,7 @@ from stn_core.geometry import invert
 from stn_core.localization import build_localization
 from stn_core.recipes import Recipe, canvas_theta, distorted_size
 from stn_core.stream import DistortionStream
-from stn_core.training.fitting import Journal, Progress, TrainingFailed
+from stn_core.training.fitting import Journal, Phase, Progress, TrainingFailed
 from stn_core.training.losses import corner_loss_px
 from stn_core.training.own import OwnClassifier, load_classifier
 from stn_core.training.phases import teach_localization, train_classifier, train_together
@@ -123,9 +123,15 @@ def _train_networks(networks: dict[str, Any], data: Dataset, plan: TrainingPlan,
     localization, classifier = networks["localization"], networks["classifier"]
     if plan.localization_steps:
         teach_localization(localization, stream(plan.localization_original_share, plan.seed), plan, journal)
+    teacher = None
+    if plan.teacher_steps:
+        teacher = build_classifier("large", classifier.input_shape[1:], len(data.classes), plan.seed)
+        batches = stream(plan.classifier_original_share, plan.seed + 3, plan.jitter)
+        train_classifier(teacher, localization, batches, plan, Phase("teacher", plan.teacher_steps), journal)
     if plan.classifier_steps:
         batches = stream(plan.classifier_original_share, plan.seed + 1, plan.jitter)
-        train_classifier(classifier, localization, batches, plan, journal)
+        phase = Phase("classifier", plan.classifier_steps)
+        train_classifier(classifier, localization, batches, plan, phase, journal, teacher)
     if plan.joint_steps:
         batches = stream(plan.classifier_original_share, plan.seed + 2, plan.jitter)
         train_together(classifier, localization, batches, plan, journal)

@@ -16,6 +16,8 @@ from stn_core.training.plan import TrainingPlan
 MAX_HEALTHY_LOSS_SIDES = 2.0
 MIN_STEPS_TO_JUDGE = 200
 MAX_LOSS_LEFT = 0.9
+TEMPERATURE = 3.0
+TEACHER_WEIGHT = 0.7
 
 
 def teach_localization(localization: Any, stream: DistortionStream, plan: TrainingPlan, journal: Journal) -> None:
@@ -42,21 +44,39 @@ def teach_localization(localization: Any, stream: DistortionStream, plan: Traini
 
 
 def train_classifier(
-    classifier: Any, localization: Any, stream: DistortionStream, plan: TrainingPlan, journal: Journal
+    classifier: Any,
+    localization: Any,
+    stream: DistortionStream,
+    plan: TrainingPlan,
+    phase: Phase,
+    journal: Journal,
+    teacher: Any | None = None,
 ) -> None:
     """Trains ``classifier`` in place on the stream's images as ``localization``, left as it is, rectifies them.
 
-    Each rectified image is moved by the stream's jitter, so that the classifier forgives what is left crooked.
+    Each rectified image is moved by the stream's jitter, so that the classifier forgives what is left crooked. With a
+    ``teacher`` it learns the teacher's softened probabilities beside the label.
     """
     cross_entropy = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def losses_of(batch: Batch) -> Losses:
         theta = localize(localization, batch.images, plan.passes, plan.recipe.fill_fraction, training=False)
         rectified = tf.stop_gradient(_rectified(batch, theta, plan, stream))
-        return Losses(cross_entropy(batch.labels, classifier(rectified, training=True)))
+        logits = classifier(rectified, training=True)
+        loss = cross_entropy(batch.labels, logits)
+        if teacher is not None:
+            taught = _distillation(teacher(rectified, training=False), logits)
+            loss = (1 - TEACHER_WEIGHT) * loss + TEACHER_WEIGHT * taught
+        return Losses(loss)
 
-    phase = Phase("classifier", plan.classifier_steps)
     fit([Learner(classifier, plan.classifier_rate)], losses_of, stream, phase, journal)
+
+
+def _distillation(teacher_logits: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy to the teacher at a temperature, whose square keeps the gradients' size (arXiv 1503.02531)."""
+    soft = tf.nn.softmax(teacher_logits / TEMPERATURE)
+    each = tf.nn.softmax_cross_entropy_with_logits(tf.stop_gradient(soft), logits / TEMPERATURE)
+    return tf.reduce_mean(each) * TEMPERATURE**2
 
 
 def train_together(

@@ -20,11 +20,13 @@ OWN_CLASSIFIER = "own"
 
 
 class TrainingPlan(BaseModel):
-    """How to train, in three phases: the localization network, the classifier behind it, both together.
+    """How to train, in phases: the localization network, the classifier behind it, both together.
 
-    A phase of 0 steps is left out. Rates are Adam's first ones, which decay to 0 along a cosine; in the joint phase
-    the localization network learns at ``joint_localization_factor`` of the classifier's. ``corner_weight`` is the
-    weight of the corner error, in halves of the image's side, beside the cross-entropy in the joint phase.
+    With ``teacher_steps``, a large classifier is trained before the plan's own and teaches it its judgement of each
+    image (distillation, arXiv 1503.02531). A phase of 0 steps is left out. Rates are Adam's first ones, which decay to
+    0 along a cosine; in the joint phase the localization network learns at ``joint_localization_factor`` of the
+    classifier's. ``corner_weight`` is the weight of the corner error, in halves of the image's side, beside the
+    cross-entropy in the joint phase.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,6 +41,7 @@ class TrainingPlan(BaseModel):
     seed: int = Field(default=1, ge=0, lt=1 << 31)
     batch_size: int = Field(default=256, ge=2, le=65_536)
     localization_steps: Steps = 10_000
+    teacher_steps: Steps = 0
     classifier_steps: Steps = 12_000
     joint_steps: Steps = 0
     localization_rate: Rate = 2e-3
@@ -66,8 +69,10 @@ class TrainingPlan(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainingPlan:
-        if self.classifier == OWN_CLASSIFIER and (self.classifier_steps or self.joint_steps):
-            raise ValueError("classifier: one that is given stays as it is: classifier_steps and joint_steps must be 0")
+        if self.classifier == OWN_CLASSIFIER and (self.classifier_steps or self.joint_steps or self.teacher_steps):
+            raise ValueError(
+                "classifier: one that is given stays as it is: the steps of all phases but the first must be 0"
+            )
         if self.passes > 1 and (self.transform == "tps" or self.rectified_size or self.recipe.canvas):
             raise ValueError("passes: more than one needs a transform that composes, and images that keep their size")
         return self

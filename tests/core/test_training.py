@@ -125,7 +125,7 @@ def test_the_same_seed_trains_the_same_network(digits: Dataset, tmp_path: Path) 
         ({"epochs": 3}, "epochs"),
         ({"transform": "rigid"}, "transform"),
         ({"passes": 2, "transform": "tps"}, "passes: more than one needs"),
-        ({"classifier": "own"}, "classifier_steps and joint_steps must be 0"),
+        ({"classifier": "own"}, "all phases but the first must be 0"),
         ({"jitter": load_recipe("camera")}, "geometric steps alone"),
     ],
 )

@@ -39,7 +39,8 @@ def _short(recipe: str, **fields: Any) -> TrainingPlan:
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    return datasets.load("sample")
+    whole = datasets.load("sample")
+    return Splits(whole.train.limit(600), whole.validation.limit(60), whole.test.limit(60))
 
 
 @pytest.mark.parametrize(
@@ -76,12 +77,12 @@ def test_a_training_broken_off_goes_on_where_it_was(splits: Splits, tmp_path: Pa
         if phase == "classifier":
             raise Broken
 
-    plan = _short("rotation")
+    plan = _short("rotation", teacher_steps=2)
     whole = train(splits, plan, tmp_path / "whole", "same", QUIET)
     seen: list[tuple[str, int]] = []
     with pytest.raises(Broken):
         train(splits, plan, tmp_path / "parts", "same", Journal(break_off, None, tmp_path / "saved"))
-    assert seen == [("localization", 1), ("localization", 4), ("classifier", 1)]
+    assert seen == [("localization", 1), ("localization", 4), ("teacher", 1), ("teacher", 2), ("classifier", 1)]
     seen = []
     report = Journal(lambda phase, done, total, loss: seen.append((phase, done)), None, tmp_path / "saved")
     parts = train(splits, plan, tmp_path / "parts", "same", report)
