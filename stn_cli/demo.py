@@ -76,7 +76,8 @@ def show(url: str, count: int, recipe: Recipe, picture: Path, seed: int, console
     from stn_client import Client
 
     from stn_core.datasets import sample_digits
-    from stn_core.geometry import corner_errors_px, identity
+    from stn_core.geometry import identity
+    from stn_core.transforms import corner_errors_px
 
     digits = sample_digits()
     chosen = np.random.default_rng(seed).choice(len(digits.images), count, replace=False)

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from stn_core.augment import Augmentation, augment
 from stn_core.datasets import Dataset, Splits, concatenate, load
 from stn_core.errors import BadData
-from stn_core.geometry import corner_errors_px, identity
+from stn_core.geometry import identity
 from stn_core.original import ROWS, Progress, Trained, accuracy, predicted_theta, train_row
 from stn_core.recipes import load_recipe
 from stn_core.reproduce_report import describe_run, write_pictures, write_table
+from stn_core.transforms import corner_errors_px
 
 RECIPE = "tutorial-mix"
 TRAIN_SEED, TEST_SEED = 1, 2

@@ -14,9 +14,10 @@ from stn_core import anchors
 from stn_core.augment import Augmentation
 from stn_core.datasets import Dataset, to_float
 from stn_core.figures import Row, Verdict, rectification_grid, verdict_figure
-from stn_core.geometry import corner_errors_px, identity
+from stn_core.geometry import identity
 from stn_core.original import ROWS, predicted_theta, probabilities, straightened
 from stn_core.provenance import provenance
+from stn_core.transforms import corner_errors_px
 
 ANGLES_DEG = (-60, -45, -30, 30, 45, 60)
 ARGUED_DIGIT = 2

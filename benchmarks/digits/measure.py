@@ -19,9 +19,10 @@ from stn_core import datasets
 from stn_core.engine import Engine
 from stn_core.evaluation import evaluate
 from stn_core.figures import Row, rectification_grid
-from stn_core.geometry import corner_errors_px, identity
+from stn_core.geometry import identity
 from stn_core.provenance import provenance
 from stn_core.recipes import parse_recipe
+from stn_core.transforms import corner_errors_px
 
 SEEDS = (1_000_003, 2, 3)
 FOLDER = Path(__file__).parent
