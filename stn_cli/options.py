@@ -13,16 +13,21 @@ Data = Annotated[
     str,
     typer.Option(
         help="mnist, sample (5,000 real digits that come with a dependency), cluttered-mnist, a folder of class "
-        "folders, or an .npz file."
+        "folders, a folder of IDX files, or an .npz file."
     ),
 ]
 DataPath = Annotated[
     Path | None, typer.Option(help="Where mnist or cluttered-mnist lies, if not in one of the usual places.")
 ]
 ImageSize = Annotated[
-    str | None, typer.Option("--size", help="HEIGHTxWIDTH: resize the images of a folder to it; default: as they are.")
+    str | None,
+    typer.Option(
+        "--size",
+        help="HEIGHTxWIDTH: resize images of your own to it; default: as your own classifier takes them, else as they "
+        "are, or of a folder where they differ, the median.",
+    ),
 ]
-Channels = Annotated[int | None, typer.Option(help="1 gray or 3 colour, for a folder of images; default: as they are.")]
+Channels = Annotated[int | None, typer.Option(help="1 gray or 3 colour, for images of your own; default: as they are.")]
 RecipeOption = Annotated[str, typer.Option(help="The distortions: a shipped recipe's name, or a YAML or JSON file.")]
 Bundle = Annotated[str, typer.Option(help="A bundle: a folder, or a shipped bundle's name.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Everything random follows from it.")]

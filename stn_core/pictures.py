@@ -26,6 +26,7 @@ FILE_FORMATS = (*REQUEST_FORMATS, "BMP", "GIF", "WEBP", "TIFF", "PPM")
 CHANNELS = (1, 3, 4)
 MAX_PIXELS = 2**26
 _SIXTEEN_BITS = 65535
+_ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that exchange width and height
 
 
 def decode_picture(
@@ -72,6 +73,19 @@ def decode_picture(
     if channels is None and (pixels == pixels[..., :1]).all():
         pixels = pixels[..., 0]
     return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def picture_size(path: Path, formats: Collection[str] = FILE_FORMATS) -> Size:
+    """The size (height, width) a picture is seen at, from its header alone; InvalidInput if it cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=tuple(formats)) as opened:
+            width, height = opened.size
+            turned = opened.getexif().get(_ORIENTATION) in _LYING
+    except Exception as error:  # Pillow raises many kinds for broken files
+        raise InvalidInput(shortened(f"{type(error).__name__}: {error}")) from None
+    return (width, height) if turned else (height, width)
 
 
 def _in_8_bits(picture: Picture) -> Picture:

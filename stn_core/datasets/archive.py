@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from stn_core.datasets.splits import TEST_FRACTION, VALIDATION_FRACTION, Dataset, Splits
 from stn_core.errors import BadData
+from stn_core.pictures import CHANNELS
 
 MAX_UNNAMED_CLASSES = 1000  # a larger label with no ``classes`` key is more likely a mistake than a class
 LAYOUTS = (
@@ -125,6 +126,10 @@ def as_images(array: NDArray[Any], what: str) -> NDArray[Any]:
         array = array[..., None]
     if array.ndim != 4 or 0 in array.shape:
         raise BadData(f"{what}: expected [N, H, W, C], [N, H, W] or [N, H*W], none of them 0, got {list(array.shape)}")
+    if array.shape[3] not in CHANNELS:
+        first = array.shape[1] in CHANNELS
+        advice = "; they are first: give np.moveaxis(images, 1, -1)" if first else ""
+        raise BadData(f"{what}: expected 1, 3 or 4 channels, as the last axis, got {list(array.shape)}{advice}")
     return _as_intensities(array, what)
 
 

@@ -20,16 +20,18 @@ from stn_core.datasets.archive import divide
 from stn_core.datasets.splits import Dataset, SkippedFile, Splits
 from stn_core.errors import BadData, StnError
 from stn_core.geometry import Size
-from stn_core.pictures import decode_picture
+from stn_core.pictures import decode_picture, picture_size
 
 SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm"])
 Pixels = NDArray[np.uint8]
 _SPLIT_FOLDERS = {
     "train": "train",
+    "training": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
     "test": "test",
+    "testing": "test",
 }
 
 
@@ -42,25 +44,28 @@ class _Labelled:
 def load_folder(root: Path, *, size: Size | None = None, channels: int | None = None, seed: int = 0) -> Splits:
     """The splits of a folder of class folders.
 
-    ``size`` (height, width) resizes every image; without it all must have one size. ``channels`` is 1 for gray and 3
-    for colour; None takes colour if any image has some. Files that cannot be read are listed in ``Splits.skipped``;
+    ``size`` (height, width) resizes every image; without it they keep the size they share if it is at most 64 px, and
+    are resized to ``chosen_size`` if not, which ``Splits.notes`` then says. ``channels`` is 1 for gray and 3 for
+    colour; None takes colour if any image has some. Files that cannot be read are listed in ``Splits.skipped``;
     BadData if a class is left without an image.
     """
     if channels not in (None, 1, 3):
         raise BadData(f"{root}: expected 1 (gray) or 3 (colour) channels, got {channels}")
     folders = _class_folders(root)
-    by_name = {folder.name.lower(): folder for folder in folders}
-    if "train" in by_name and len(by_name) > 1 and set(by_name) <= set(_SPLIT_FOLDERS):
-        roots = {_SPLIT_FOLDERS[name]: folder for name, folder in by_name.items()}
-    else:
+    roots = {_SPLIT_FOLDERS.get(folder.name.lower(), ""): folder for folder in folders}
+    if not ("train" in roots and 1 < len(roots) == len(folders) and "" not in roots):
         roots = {"train": root}
     classes = tuple(folder.name for folder in _class_folders(roots["train"]))
     files = {part: _find(part_root, classes) for part, part_root in roots.items()}
-    decoded, skipped = _decode_all([one.path for part in files.values() for one in part], size, channels)
-    pictures = _uniform(decoded, root)
-    parts = {part: _dataset(f"{root.name} ({part})", found, pictures, classes) for part, found in files.items()}
+    paths = [one.path for part in files.values() for one in part]
+    chosen, note = (size, "") if size else chosen_size(paths)
+    decoded, skipped = _decode_all(paths, chosen, channels)
+    pictures = _in_equal_channels(decoded)
+    name = root.resolve().name
+    parts = {part: _dataset(f"{name} ({part})", found, pictures, classes) for part, found in files.items()}
     _refuse_empty_classes(parts["train"], roots["train"], skipped)
-    return replace(divide(parts, name=root.name, origin=str(root), seed=seed), skipped=skipped)
+    splits = divide(parts, name=name, origin=str(root), seed=seed)
+    return replace(splits, skipped=skipped, notes=(note,) if note else ())
 
 
 def _class_folders(root: Path) -> list[Path]:
@@ -116,15 +121,43 @@ def _decode(path: Path, size: Size | None, channels: int | None) -> Pixels | str
         return str(error)
 
 
-def _uniform(decoded: dict[Path, Pixels], root: Path) -> dict[Path, Pixels]:
-    """All pictures with the same number of channels, colour if any has it; BadData if their sizes differ."""
-    first_path, first = next(iter(decoded.items()))
-    for path, pixels in decoded.items():
-        if pixels.shape[:2] != first.shape[:2]:
-            raise BadData(
-                f"{root}: expected images of one size, but {first_path.name} has {first.shape[0]}x{first.shape[1]} and "
-                f"{path.name} {pixels.shape[0]}x{pixels.shape[1]} (height x width); give a size to resize them all to"
-            )
+SMALLEST_PX, SHORTEST_SIDE_PX, LONGEST_SIDE_PX = 16, 28, 64
+MULTIPLE_PX = 4  # nearly square is square, and halves twice without a rest
+
+
+def chosen_size(paths: Sequence[Path]) -> tuple[Size | None, str]:
+    """The size (height, width) for images that differ in size or are large, and a note that says so.
+
+    None if they can stay as they are. Else the median height and width, scaled so that the longer side is from 28 to
+    64 px: what a network trains on in minutes, and enough to see how an image lies.
+    """
+    sizes = np.array([size for size in map(_size_of, paths) if size is not None])
+    if not len(sizes):
+        return None, ""
+    low, high = sizes.min(axis=0), sizes.max(axis=0)
+    if (low == high).all() and high.max() <= LONGEST_SIDE_PX:
+        return None, ""
+    median = np.median(sizes, axis=0)
+    scale = np.clip(median.max(), SHORTEST_SIDE_PX, LONGEST_SIDE_PX) / median.max()
+    height, width = (max(SMALLEST_PX, MULTIPLE_PX * round(side * scale / MULTIPLE_PX)) for side in median.tolist())
+    came = _by(low) if (low == high).all() else f"{_by(low)} to {_by(high)}"
+    return (height, width), f"the images of {came} px are resized to {height} x {width}; --size chooses another"
+
+
+def _by(size: NDArray[np.int64]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _size_of(path: Path) -> Size | None:
+    """The size a picture says it has, from its header; None if it cannot be read."""
+    try:
+        return picture_size(path)
+    except StnError:
+        return None
+
+
+def _in_equal_channels(decoded: dict[Path, Pixels]) -> dict[Path, Pixels]:
+    """All pictures with the same number of channels, colour if any has it."""
     channels = max(pixels.shape[2] for pixels in decoded.values())
     return {
         path: one if one.shape[2] == channels else np.repeat(one, channels, axis=2) for path, one in decoded.items()

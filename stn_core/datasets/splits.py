@@ -9,8 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_core.errors import BadData
+from stn_core.errors import BadData, shortened
 
+PARTS = ("train", "validation", "test")
+IMBALANCE = 3
+FEW_TEST_IMAGES = 100
+LARGE_PX, ENOUGH_PX = 100, 64
+LOOKED_AT, UNLIKE = 500, 0.1
 VALIDATION_FRACTION = 0.1
 TEST_FRACTION = 0.1
 
@@ -100,6 +105,13 @@ class Dataset:
             )
         return tuple(self.take(index) for index in indices)
 
+    def border_unlike(self, value: float) -> float:
+        """The share of the pixels at the images' borders that are not about ``value`` (0 black, 1 white)."""
+        images = to_float(self.images[:: max(1, len(self) // LOOKED_AT)])
+        sides = (images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1])
+        border = np.concatenate([side.reshape(-1, images.shape[3]) for side in sides])
+        return float(np.mean(np.abs(border - value).max(axis=1) > UNLIKE))
+
     def _members(self) -> list[NDArray[np.int64]]:
         """For each class that has images, where they are."""
         return [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
@@ -117,7 +129,8 @@ class SkippedFile:
 class Splits:
     """Train, validation and test sets with images of one shape and the same classes.
 
-    ``origin`` says where the data came from; ``skipped`` lists the files that could not be read.
+    ``origin`` says where the data came from; ``skipped`` lists the files that could not be read; ``notes`` say what
+    was done to the images that nobody asked for.
     """
 
     train: Dataset
@@ -125,6 +138,7 @@ class Splits:
     test: Dataset
     origin: str = ""
     skipped: tuple[SkippedFile, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for part in (self.validation, self.test):
@@ -144,6 +158,26 @@ class Splits:
     def image_shape(self) -> tuple[int, int, int]:
         return self.train.image_shape
 
+    def warnings(self) -> list[str]:
+        """What the user should know of this data before trusting what is trained on it, a line each."""
+        counts = {part: np.bincount(getattr(self, part).labels, minlength=len(self.classes)) for part in PARTS}
+        train, test = counts["train"], counts["test"]
+        lines = list(self.notes)
+        if max(self.image_shape[:2]) > LARGE_PX:
+            height, width, _ = self.image_shape
+            lines.append(
+                f"images of {height} x {width} px train slowly; a --size of about {ENOUGH_PX} px a side is enough to "
+                "see how they lie"
+            )
+        lines += _about_classes(self.classes, train, test)
+        if len(self.test) < FEW_TEST_IMAGES:
+            lines.append(f"the test set has only {len(self.test)} images: its measures are rough")
+        if self.skipped:
+            first = self.skipped[0]
+            files = "1 unreadable file is" if len(self.skipped) == 1 else f"{len(self.skipped)} unreadable files are"
+            lines.append(f"{files} left out, first {first.path}: {first.reason}")
+        return lines
+
     def summary(self) -> str:
         """One line for the user: sizes, shape, classes, origin."""
         sizes = " / ".join(f"{len(part):,}" for part in (self.train, self.validation, self.test))
@@ -153,6 +187,32 @@ class Splits:
             f"{self.train.name}: {sizes} images (train / validation / test) of {height}x{width}x{channels}, "
             f"{len(self.classes)} classes, from {self.origin}{skipped}"
         )
+
+
+def _about_classes(classes: Sequence[str], train: NDArray[np.int64], test: NDArray[np.int64]) -> list[str]:
+    """What is odd about how many images of each class there are in the training set and in the test set."""
+    lines = []
+    absent = [name for name, count in zip(classes, train, strict=True) if count == 0]
+    if absent:
+        lines.append(f"{_classes(len(absent))} no image in the training set: {shortened(', '.join(absent))}")
+    there = np.flatnonzero(train)
+    few, many = there[train[there].argmin()], int(train.argmax())
+    if train[many] > IMBALANCE * train[few]:
+        lines.append(
+            f"the classes are unequal: {train[many]:,} training images of {classes[many]!r}, {train[few]:,} of "
+            f"{classes[few]!r}; images of the rarer ones are drawn more often"
+        )
+    unmeasured = [name for name, count in zip(classes, test, strict=True) if count == 0 and name not in absent]
+    if unmeasured:
+        lines.append(
+            f"{_classes(len(unmeasured))} no image in the test set, so nothing tells how well they are read: "
+            f"{shortened(', '.join(unmeasured))}"
+        )
+    return lines
+
+
+def _classes(count: int) -> str:
+    return f"{count} {'class has' if count == 1 else 'classes have'}"
 
 
 def to_float(images: NDArray[Any]) -> NDArray[np.float32]:

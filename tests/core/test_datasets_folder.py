@@ -7,7 +7,10 @@ import pytest
 from PIL import Image
 
 from stn_core.datasets import Dataset, Splits, load
+from stn_core.datasets.folder import chosen_size
 from stn_core.errors import BadData
+from stn_core.pictures import decode_picture as load_pixels
+from stn_core.pictures import picture_size
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +88,56 @@ def test_a_class_with_one_image_trains(tmp_path, sample):
     assert [(part.labels == 5).sum() for part in (splits.train, splits.validation, splits.test)] == [1, 0, 0]
 
 
-def test_images_of_several_sizes_need_a_size(tmp_path, sample):
+def test_images_of_several_sizes_get_one_in_the_middle(tmp_path, sample):
     root = write_digits(tmp_path / "digits", sample.test)
     Image.new("L", (40, 30)).save(root / "0" / "large.png")
-    with pytest.raises(BadData, match=r"28x28 and large\.png 30x40"):
-        load(str(root))
+    assert load(str(root)).image_shape == (28, 28, 1)
     assert load(str(root), size=(32, 24)).image_shape == (32, 24, 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([(48, 40)] * 3, None),
+        ([(300, 600)] * 3, (32, 64)),
+        ([(640, 480), (320, 240), (1280, 960)], (64, 48)),
+        ([(10, 10), (12, 12), (11, 11)], (28, 28)),
+        ([(1, 900), (1, 901), (1, 902)], (16, 64)),
+    ],
+)
+def test_the_size_chosen_is_the_median_shape_within_what_trains_in_minutes(tmp_path, sizes, expected):
+    paths = []
+    for number, (height, width) in enumerate(sizes):
+        paths.append(tmp_path / f"{number}.png")
+        Image.new("L", (width, height)).save(paths[-1])
+    (tmp_path / "words.png").write_text("not a picture")
+    chosen, note = chosen_size([*paths, tmp_path / "words.png"])
+    assert chosen == expected
+    assert (f"are resized to {expected[0]} x {expected[1]}; --size chooses another" in note) if expected else not note
+
+
+def test_a_picture_on_its_side_counts_as_it_is_seen(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (60, 30)).save(tmp_path / "lying.jpg", exif=exif)
+    assert picture_size(tmp_path / "lying.jpg") == (60, 30)
+    assert load_pixels(tmp_path / "lying.jpg").shape == (60, 30, 1)
+
+
+def test_what_is_odd_about_the_data_is_said(tmp_path, sample):
+    root = write_digits(tmp_path / "digits", sample.test)
+    assert load(str(root)).warnings() == ["the test set has only 10 images: its measures are rough"]
+    for file in sorted((root / "5").iterdir())[1:]:
+        file.unlink()
+    (root / "1" / "torn.png").write_bytes(b"PNG")
+    Image.new("L", (40, 30)).save(root / "9" / "0.png")
+    resized, unequal, unmeasured, few, torn = load(str(root)).warnings()
+    assert resized.startswith("the images of 28 x 28 to 30 x 40 px are resized to 28 x 28")
+    assert "8 training images of '0', 1 of '5'" in unequal
+    assert unmeasured == "1 class has no image in the test set, so nothing tells how well they are read: 5"
+    assert "only" in few
+    assert torn.startswith("1 unreadable file is left out")
+    assert "torn.png" in torn
 
 
 def test_colour_is_detected_or_asked_for(tmp_path, sample):
