@@ -51,7 +51,7 @@ def test_train_then_evaluate(tmp_path: Path) -> None:
         (["train", "--out", "b", "--recipe", "no-such-recipe"], "neither a file nor the name of a shipped recipe"),
         (["train", "--out", "b", "--localization", "resnet"], "--localization: Value error, expected one of"),
         (["train", "--out", "b", "--batch-size", "0", "--data", "sample"], "--batch-size"),
-        (["train", "--out", "b", "--jitter", "elastic", "--data", "sample"], "--jitter"),
+        (["train", "--out", "b", "--jitter", "camera", "--data", "sample"], "--jitter"),
         (["train", "--out", "b", "--name", "No Name", *SHORT], "name"),
         (["evaluate", "--bundle", "no-such-bundle"], "name of a shipped bundle (digits)"),
         (["evaluate", "--part", "tset"], "expected train, validation or test"),

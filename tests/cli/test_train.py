@@ -180,8 +180,9 @@ def test_a_classifier_of_another_range_is_refused_with_the_layer_that_helps(
     assert stn(*command, "helped.keras", *SHORT).code == 0
 
 
-def test_a_training_goes_on_from_its_checkpoints(stn: Stn, tmp_path: Path) -> None:
-    command = ("train", "--data", "sample", "--checkpoints", "saved", *SHORT)
+def test_a_training_goes_on_from_its_checkpoints(stn: Stn, tmp_path: Path, digits: Digits) -> None:
+    np.savez(tmp_path / "digits.npz", images=digits[0][:200], labels=digits[1][:200])
+    command = ("train", "--data", "digits.npz", "--checkpoints", "saved", *SHORT)
     assert stn(*command, "--out", "one").code == 0
     assert stn(*command, "--out", "two").code == 0
     one, two = (Engine.load(tmp_path / name) for name in ("one", "two"))
