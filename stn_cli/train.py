@@ -52,6 +52,9 @@ def train(
     localization_steps: Annotated[
         int | None, typer.Option(help="Batches to teach the localization network with; default: 10000.")
     ] = None,
+    teacher_steps: Annotated[
+        int, typer.Option(help="Batches to train a large classifier with, which then teaches the bundle's.")
+    ] = 0,
     classifier_steps: Annotated[
         int | None, typer.Option(help="Batches to train the classifier with; default: 12000, your own: none.")
     ] = None,
@@ -92,6 +95,7 @@ def train(
         seed=seed,
         batch_size=batch_size,
         localization_steps=steps if localization_steps is None else localization_steps,
+        teacher_steps=teacher_steps,
         classifier_steps=0 if own else steps if classifier_steps is None else classifier_steps,
         joint_steps=joint_steps,
         localization_rate=localization_rate,
@@ -237,6 +241,7 @@ class _Bars:
         )
         steps = {
             "localization": plan.localization_steps,
+            "teacher": plan.teacher_steps,
             "classifier": plan.classifier_steps,
             "joint": plan.joint_steps,
         }

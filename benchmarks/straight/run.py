@@ -54,9 +54,8 @@ JITTER: str | dict[str, Any] = "handwriting"
 COMMON: dict[str, Any] = {
     "localization": "small",
     "classifier": "paper",
-    "localization_steps": 8_000,
-    "classifier_steps": 8_000,
-    "joint_steps": 4_000,
+    "localization_steps": 6_000,
+    "classifier_steps": 6_000,
     "localization_original_share": 0.05,
     "classifier_original_share": 0.05,
 }
@@ -89,7 +88,7 @@ ROWS = {
             "rectified_size": (28, 28),
             "localization_steps": 0,
             "classifier_steps": 0,
-            "joint_steps": 12_000,
+            "joint_steps": 8_000,
             "joint_rate": 2e-3,
             "corner_weight": 0.0,
         },
