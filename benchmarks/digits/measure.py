@@ -1,4 +1,4 @@
-"""Measures the shipped digits bundle on the full MNIST test set, and the time its networks take; writes results.json.
+"""Measures the shipped digits bundle on the full MNIST test set, and the time of its networks, into results.json.
 
     .venv/bin/python benchmarks/digits/measure.py
 
@@ -8,21 +8,23 @@ unchanged 60,074-parameter CNN behind the localization network. Takes a minute.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from stn_core import datasets
+from stn_core.datasets import to_float
 from stn_core.engine import Engine
-from stn_core.evaluation import evaluate
-from stn_core.figures import Row, rectification_grid
-from stn_core.geometry import identity
+from stn_core.evaluation import evaluate, run_trial, summarize
+from stn_core.evaluation.examples import write_examples
+from stn_core.localization import build_localization
 from stn_core.provenance import provenance
 from stn_core.recipes import parse_recipe
-from stn_core.transforms import corner_errors_px
 
 SEEDS = (1_000_003, 2, 3)
 FOLDER = Path(__file__).parent
@@ -40,25 +42,31 @@ NEARLY_STRAIGHT: dict[str, dict[str, Any]] = {
 def main() -> None:
     engine = Engine.load("digits")
     splits = datasets.load("mnist")
+    trials = [
+        run_trial(engine, splits.test, engine.manifest.recipe, seed, pose_data=splits.validation) for seed in SEEDS
+    ]
     results: dict[str, Any] = {
         **provenance(),
         "bundle": {"name": engine.manifest.name, "version": engine.manifest.version, **engine.manifest.training},
         "data": splits.test.name,
-        "evaluations": [evaluate(engine, splits.test, engine.manifest.recipe, seed).model_dump() for seed in SEEDS],
+        "evaluations": [summarize(trial).model_dump() for trial in trials],
         "nearly_straight": {
             name: _nearly_straight(engine, splits.validation, step) for name, step in NEARLY_STRAIGHT.items()
         },
+        "localization_time_an_image": _localization_ms(engine, splits.test.images),
         "images_per_s": {str(size): round(_images_per_s(engine, splits.test.images[:size])) for size in BATCH_SIZES},
     }
     (FOLDER / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    _picture(engine, splits.test)
+    write_examples(FOLDER / "rectified.png", trials[0], range(10))
     for one in results["evaluations"]:
+        error_px = one["corner_error_px"]
         print(
             f"seed {one['seed']}: original {one['accuracy_original']:.4f}, distorted {one['accuracy_distorted']:.4f}, "
-            f"corner error {one['corner_error_px']['median']:.2f} px, hurt {one['hurt_rate']:.4f}"
+            f"corner error {error_px['median']:.2f} / {error_px['p90']:.2f} px, hurt {one['hurt_rate']:.4f}"
         )
     for name, one in results["nearly_straight"].items():
         print(f"{name}: {one}")
+    print("localization, time an image, by batch size:", results["localization_time_an_image"])
     print("images/s by batch size:", results["images_per_s"])
 
 
@@ -84,21 +92,31 @@ def _nearly_straight(engine: Engine, validation: datasets.Dataset, step: dict[st
     }
 
 
-def _picture(engine: Engine, test: datasets.Dataset, columns: int = 10) -> None:
-    """The first test digits, as they are, distorted and rectified, read by the same classifier."""
-    from stn_core.augment import augment
-
-    originals, labels = test.images[:columns], test.labels[:columns]
-    distorted = augment(originals, engine.manifest.recipe, SEEDS[0])
-    rectified, theta = engine.rectify(distorted.images)
-    before_px = corner_errors_px(distorted.theta, identity(columns), (28, 28))
-    after_px = corner_errors_px(distorted.theta, theta, (28, 28))
-    rows = [
-        Row("original", originals),
-        Row("distorted", distorted.images, engine.classify(distorted.images)[0], before_px),
-        Row("rectified", rectified, engine.classify(rectified)[0], after_px),
-    ]
-    rectification_grid(FOLDER / "rectified.png", rows, labels, columns=columns)
+def _localization_ms(engine: Engine, images: Any, runs: int = 7) -> dict[str, dict[str, float]]:
+    """The time an image of the bundle's localization network and of the tutorial's, in turn, and their ratio."""
+    networks = {
+        "bundle": engine.networks["localization"],
+        "tutorial": build_localization("tutorial", engine.manifest.input_shape),
+    }
+    found: dict[str, dict[str, float]] = {}
+    for size in (64, 256):
+        batch = tf.constant(to_float(images[:size]))
+        calls = {name: tf.function(lambda x, net=net: net(x, training=False)) for name, net in networks.items()}
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for run, (name, call) in itertools.product(range(runs + 1), calls.items()):
+            started_s = time.perf_counter()
+            for _ in range(max(1, 4096 // size)):
+                call(batch)
+            if run:  # the first one builds the graph
+                times[name].append((time.perf_counter() - started_s) / max(1, 4096 // size) / size * 1e3)
+        ratios = [ours / theirs for ours, theirs in zip(times["bundle"], times["tutorial"], strict=True)]
+        found[str(size)] = {
+            **{f"{name}_ms": round(float(np.median(one)), 4) for name, one in times.items()},
+            "ratio": round(float(np.median(ratios)), 2),
+            "ratio_min": round(min(ratios), 2),
+            "ratio_max": round(max(ratios), 2),
+        }
+    return found
 
 
 if __name__ == "__main__":

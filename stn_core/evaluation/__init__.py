@@ -1,7 +1,8 @@
 """Measures a bundle: how straight it leaves images whose distortion is known, and how well it reads them.
 
 ``run_trial`` runs the bundle and keeps what became of each image, ``summarize`` makes the measures of it, ``evaluate``
-does both; ``stn_core.evaluation.report`` shows trials as a page. What each measure means is in docs/evaluation.md.
+does both; ``stn_core.evaluation.report`` shows trials as a page, ``examples`` some images as a picture. What each
+measure means is in docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from stn_core.datasets import Dataset
 from stn_core.engine import Engine
 from stn_core.evaluation.summary import Evaluation, Family, Measures, Spread, summarize
-from stn_core.evaluation.trial import BATCH_SIZE, Progress, Trial, check_fit, run_trial
+from stn_core.evaluation.trial import BATCH_SIZE, Progress, Trial, check_fit, run_trial, worst_first
 from stn_core.recipes import Recipe
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "evaluate",
     "run_trial",
     "summarize",
+    "worst_first",
 ]
 
 

@@ -12,12 +12,11 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stn_core.evaluation.measures import collapsed
 from stn_core.evaluation.summary import Evaluation, Measures, summarize
 from stn_core.evaluation.table import SECTIONS, Row, cell, groups
-from stn_core.evaluation.trial import Trial
+from stn_core.evaluation.trial import Indices, Trial, worst_first
 from stn_core.figures import INK, PALE, RIGHT, WRONG, ErrorCurves, error_curves, strip
 from stn_core.provenance import provenance
 
@@ -27,8 +26,6 @@ EXAMPLES = 12
 THUMBNAIL_SIDES_PX = (96, 64, 48, 32)
 SHOWN_HEIGHT_PX = 96
 FIGURE_SCALE = 0.65
-
-Indices = NDArray[np.intp]
 
 
 def write_report(path: Path, trials: Sequence[Trial]) -> Path:
@@ -126,7 +123,7 @@ def _curves(trials: Sequence[Trial]) -> str:
 
 def _cases(trial: Trial, most: int, side_px: int) -> str:
     """The images that went worst, those that rectification hurt, and examples of all."""
-    order, by = _worst_first(trial)
+    order, by = worst_first(trial)
     labels = trial.data.labels
     right_before, right_after = (trial.shown[kind].labels == labels for kind in ("unrectified", "rectified"))
     hurt = order[(right_before & ~right_after)[order]]
@@ -141,14 +138,6 @@ def _cases(trial: Trial, most: int, side_px: int) -> str:
         f"<h2>{recipe}: examples</h2>\n"
         f'<p class="quiet">From the worst to the best, at even ranks.</p>\n{_cards(trial, order[ranks], side_px)}'
     )
-
-
-def _worst_first(trial: Trial) -> tuple[Indices, str]:
-    """All images from the worst to the best, and by what; those without a known theta last, if any has one."""
-    if not trial.known.any():
-        return np.argsort(trial.shown["rectified"].psnr_to_original_db, kind="stable"), "PSNR to the original"
-    error_px = np.nan_to_num(trial.straight["rectified"].corner_error_px, nan=np.inf)
-    return np.argsort(-np.where(trial.known, error_px, -1.0), kind="stable"), "corner error"
 
 
 def _cards(trial: Trial, indices: Indices, side_px: int) -> str:

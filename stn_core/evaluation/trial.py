@@ -36,6 +36,7 @@ FULLY_INSIDE = 0.999
 
 Progress = Callable[[int, int], None]
 Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,14 @@ def check_fit(manifest: Manifest, data: Dataset, recipe: Recipe) -> None:
             f"({_by(data.image_shape)}), but bundle {manifest.name} expects {_by(manifest.input_shape)}; choose data, "
             "recipe and bundle that fit"
         )
+
+
+def worst_first(trial: Trial) -> tuple[Indices, str]:
+    """All images from the worst to the best, and by what; those without a known theta last, if any has one."""
+    if not trial.known.any():
+        return np.argsort(trial.shown["rectified"].psnr_to_original_db, kind="stable"), "PSNR to the original"
+    error_px = np.nan_to_num(trial.straight["rectified"].corner_error_px, nan=np.inf)
+    return np.argsort(-np.where(trial.known, error_px, -1.0), kind="stable"), "corner error"
 
 
 class _Run:
