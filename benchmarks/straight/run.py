@@ -76,7 +76,7 @@ ROWS = {
     "R": Row("turned by up to 90 degrees", "rotation", 0.7, 0.7),
     "RTS": Row("turned, scaled, shifted on 42 x 42", "rotation-scale-translation", 0.5, 0.5),
     "P": Row("perspective", "perspective", 0.8, 0.8, plan={"transform": "homography"}),
-    "E": Row("elastic", "elastic", 1.1, 1.1),
+    "E": Row("elastic", "elastic", 1.1, 1.1, plan={"transform": "tps"}),
     "TC": Row("shifted among clutter on 60 x 60", "translated-clutter", 1.7, 1.7, plan={"transform": "attention"}),
     "cluttered": Row(
         "the 40 x 40 cluttered file, 10,000 training images",
