@@ -42,6 +42,9 @@ def train(
     transform: Annotated[
         str, typer.Option(help="The family of theta: affine, similarity, attention, homography or tps.")
     ] = "affine",
+    view: Annotated[
+        str, typer.Option(help="What the localization network sees: whole, or the disc in the middle of each image.")
+    ] = "whole",
     passes: Annotated[int, typer.Option(help="How often the localization network looks, each time straighter.")] = 1,
     classifier: Annotated[
         str, typer.Option(help="cnn, fc or paper; or a .keras file: your own classifier, which stays as it is.")
@@ -91,6 +94,7 @@ def train(
         localization=localization,
         classifier="own" if own else classifier,
         transform=transform,
+        view=view,
         passes=passes,
         seed=seed,
         batch_size=batch_size,
@@ -209,11 +213,12 @@ def _notes_on(own: OwnClassifier | None, splits: Splits) -> list[str]:
 def _notes_on_border(splits: Splits, plan: TrainingPlan) -> list[str]:
     """Whether distorted images show where they end, which a network learns to look at instead of what is in them."""
     fill, unlike = plan.recipe.fill_fraction, splits.train.border_unlike(plan.recipe.fill_fraction)
-    if unlike < TELLING_BORDER:
+    if plan.view == "disc" or unlike < TELLING_BORDER:
         return []
     return [
         f"{unlike:.0%} of the images' border is unlike what the recipe fills with (fill_fraction {fill:g}, 0 is "
-        "black): the network will look at where the image ends, and fail where that does not show; see docs/own-data.md"
+        "black): the network will look at where the image ends, and fail where that does not show; try --view disc "
+        "(docs/own-data.md)"
     ]
 
 

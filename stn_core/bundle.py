@@ -128,7 +128,8 @@ def load_keras(path: Path) -> Any:
     _refuse_foreign_code(path)
     import tf_keras
 
-    import stn_core.layers  # noqa: F401  registers SpatialTransformer with Keras
+    import stn_core.layers
+    import stn_core.view  # noqa: F401  both register their layers with Keras
 
     try:
         return tf_keras.models.load_model(path, compile=False, safe_mode=True)
@@ -225,6 +226,7 @@ _REFUSED_LAYERS = {"Lambda", "TFSMLayer", "TensorFlowOpLayer", "TFOpLambda", "Sl
     "InstanceMethod",
     "InstanceProperty",
 }
+_OUR_LAYERS = (("stn_core.layers", "SpatialTransformer"), ("stn_core.view", "Disc"))
 
 
 def _refuse_foreign_code(path: Path) -> None:
@@ -238,14 +240,14 @@ def _refuse_foreign_code(path: Path) -> None:
         if not _is_trusted(node.get("module"), node["class_name"], node.get("registered_name")):
             raise BadBundle(
                 f"{path} names {node.get('module')}.{node['class_name']}, and only Keras' layers without code "
-                "of their own, and SpatialTransformer, are loaded"
+                f"of their own, and {' and '.join(name for _, name in _OUR_LAYERS)}, are loaded"
             )
 
 
 def _is_trusted(module: object, name: object, registered: object) -> bool:
     # Keras looks a registered name up before it imports the module: the two must say the same.
-    if (module, name) == ("stn_core.layers", "SpatialTransformer"):
-        return registered == "stn_core>SpatialTransformer"
+    if (module, name) in _OUR_LAYERS:
+        return registered == f"stn_core>{name}"
     if registered not in (None, name) or name in _REFUSED_LAYERS:
         return False
     return module in _TRUSTED_MODULES or (module, name) in _TRUSTED_CLASSES

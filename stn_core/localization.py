@@ -17,17 +17,24 @@ from numpy.typing import ArrayLike
 from tf_keras import layers
 
 from stn_core.transforms import family, theta_shape
+from stn_core.view import Disc, View
 
 Shape = tuple[int, int, int]
 
 
 def build_localization(
-    kind: str, input_shape: Shape, seed: int = 0, transform: str = "affine", start: ArrayLike | None = None
+    kind: str,
+    input_shape: Shape,
+    seed: int = 0,
+    transform: str = "affine",
+    start: ArrayLike | None = None,
+    view: View = "whole",
 ) -> Any:
     """A new localization network (a ``tf_keras.Model``) of a named kind, for images of ``input_shape`` (H, W, C).
 
     ``transform`` is the family of theta (``stn_core.transforms``). ``start``, an affine theta ``[2, 3]``, is what the
-    untrained network answers in place of the identity. ValueError for an unknown kind or family.
+    untrained network answers in place of the identity. Of ``view`` "disc" it sees the disc in the middle of each image
+    alone. ValueError for an unknown kind or family.
     """
     if kind not in LOCALIZATION_KINDS:
         raise ValueError(f"localization: expected one of {', '.join(LOCALIZATION_KINDS)}, got {kind!r}")
@@ -37,7 +44,7 @@ def build_localization(
     if start is not None:
         head = head.after(np.asarray(start, np.float64))
     bias = head.start
-    x = LOCALIZATION_KINDS[kind](images)
+    x = LOCALIZATION_KINDS[kind](images if view == "whole" else Disc()(images))
     if len(head.directions) < len(bias):
         # The family is smaller than theta's numbers: regress its own, and map them by a layer that does not learn.
         x = layers.Dense(len(head.directions), kernel_initializer="zeros", name="numbers")(x)

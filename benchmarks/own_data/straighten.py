@@ -1,10 +1,9 @@
 """Sends pictures with a turned content to a running service, and says how much straighter they come back.
 
-    .venv/bin/stn serve --bundle discs-stn
-    .venv/bin/python benchmarks/own_data/straighten.py turned --bundle discs-stn --disc --picture turned.png
+    .venv/bin/stn serve --bundle shapes-disc
+    .venv/bin/python benchmarks/own_data/straighten.py turned --bundle shapes-disc --picture turned.png
 
-The pictures are those of ``make_shapes.py --turned``, whose names end in the angle. With ``--disc`` the service sees
-only the disc in the middle of each (``cut_discs.py``); the theta it answers straightens the whole picture all the same.
+The pictures are those of ``make_shapes.py --turned``, whose names end in the angle.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cut_discs import in_disc
 from numpy.typing import NDArray
 from stn_client import Client
 
@@ -28,7 +26,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--bundle", required=True, help="the bundle that is served")
     parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--disc", action="store_true")
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
     manifest = read_manifest(arguments.bundle)
@@ -36,10 +33,8 @@ def main() -> None:
     images = np.stack([decode_picture(file, channels=3, size=manifest.input_shape[:2]) for file in files])
     labels = np.array([manifest.classes.index(file.parent.name) for file in files])
     turned_deg = np.array([float(file.stem.rpartition("_")[2]) for file in files])
-    sent = in_disc(images) if arguments.disc else images
     with Client(arguments.url) as client:
-        before, after = client.classify(sent), client.predict(sent)
-        straight = client.warp(images, after.theta)
+        before, after = client.classify(images), client.predict(images)
     left_deg = turned_deg - angles_deg(after.theta)
     accuracies = [np.mean(answer.label == labels) for answer in (before, after)]
     print(f"{len(files)} pictures, as they come -> straightened:")
@@ -49,7 +44,7 @@ def main() -> None:
         shown = np.sort(np.unique(labels, return_index=True)[1])
         rows = [
             Row("as they come", images[shown], before.label[shown]),
-            Row("straightened", straight[shown], after.label[shown]),
+            Row("straightened", after.rectified[shown], after.label[shown]),
         ]
         rectification_grid(arguments.picture, rows, labels[shown], manifest.classes)
 

@@ -109,7 +109,9 @@ def _networks(data: Dataset, plan: TrainingPlan, manifest: Manifest, own: OwnCla
     # The untrained network answers with what undoes the canvas, the identity without one.
     start = invert(canvas_theta(plan.recipe, data.image_shape[:2])[None])[0]
     return {
-        "localization": build_localization(plan.localization, manifest.input_shape, plan.seed, plan.transform, start),
+        "localization": build_localization(
+            plan.localization, manifest.input_shape, plan.seed, plan.transform, start, plan.view
+        ),
         "classifier": own.network
         if own
         else build_classifier(plan.classifier, manifest.rectified_shape, len(data.classes), plan.seed),

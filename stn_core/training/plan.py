@@ -10,6 +10,7 @@ from stn_core.classifiers import CLASSIFIER_KINDS
 from stn_core.localization import LOCALIZATION_KINDS
 from stn_core.recipes import Recipe, is_geometric
 from stn_core.transforms import FamilyName
+from stn_core.view import View
 
 Steps = Annotated[int, Field(ge=0, le=10_000_000)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -22,11 +23,11 @@ OWN_CLASSIFIER = "own"
 class TrainingPlan(BaseModel):
     """How to train, in phases: the localization network, the classifier behind it, both together.
 
-    With ``teacher_steps``, a large classifier is trained before the plan's own and teaches it its judgement of each
-    image (distillation, arXiv 1503.02531). A phase of 0 steps is left out. Rates are Adam's first ones, which decay to
-    0 along a cosine; in the joint phase the localization network learns at ``joint_localization_factor`` of the
-    classifier's. ``corner_weight`` is the weight of the corner error, in halves of the image's side, beside the
-    cross-entropy in the joint phase.
+    ``view`` is what the localization network sees of an image. With ``teacher_steps``, a large classifier is trained
+    before the plan's own and teaches it its judgement of each image (distillation, arXiv 1503.02531). A phase of 0
+    steps is left out. Rates are Adam's first ones, which decay to 0 along a cosine; in the joint phase the localization
+    network learns at ``joint_localization_factor`` of the classifier's. ``corner_weight`` is the weight of the corner
+    error, in halves of the image's side, beside the cross-entropy in the joint phase.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +37,7 @@ class TrainingPlan(BaseModel):
     localization: str = "fast"
     classifier: str = "cnn"
     transform: FamilyName = "affine"
+    view: View = "whole"
     passes: int = Field(default=1, ge=1, le=8)
     rectified_size: tuple[Side, Side] | None = None
     seed: int = Field(default=1, ge=0, lt=1 << 31)

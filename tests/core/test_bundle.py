@@ -183,6 +183,8 @@ def test_a_file_that_is_no_network_is_refused(bundle: Path) -> None:
         ("evilmod", "X", "stn_core>SpatialTransformer"),
         ("evilmod", "SpatialTransformer", "stn_core>SpatialTransformer"),
         ("stn_core.layers", "warp", None),
+        ("stn_core.layers", "Disc", "stn_core>Disc"),
+        ("stn_core.view", "Disc", None),
         ("keras.layers", "Dense", "evil>Dense"),
         ("keras.layers", "TensorFlowOpLayer", None),
         ("keras.layers", "TFSMLayer", None),

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from stn_core.bundle import load_network, read_manifest, write_bundle
+from stn_core.bundle import load_keras, load_network, read_manifest, write_bundle
 from stn_core.classifiers import build_classifier
 from stn_core.localization import build_localization, theta_of
 from stn_core.recipes import load_recipe
@@ -144,3 +144,19 @@ def test_a_head_behind_a_canvas_of_another_aspect_stays_in_its_family(transform:
     np.testing.assert_allclose(in_px.T @ in_px, np.eye(2) * (in_px.T @ in_px)[0, 0], atol=1e-6)
     if transform == "attention":
         np.testing.assert_allclose(in_px, np.eye(2) * in_px[0, 0], atol=1e-6)
+
+
+def test_of_view_disc_it_sees_nothing_outside_of_the_disc_in_the_middle(images: Any, tmp_path: Path) -> None:
+    network = build_localization("dense", OBLONG, view="disc")
+    _head(network).kernel.assign(np.random.default_rng(1).normal(size=_head(network).kernel.shape))
+    y, x = np.meshgrid(
+        np.linspace(-1, 1, 2 * OBLONG[0] + 1)[1::2], np.linspace(-1, 1, 2 * OBLONG[1] + 1)[1::2], indexing="ij"
+    )
+    outside = tf.constant((x**2 + y**2 > 1)[..., None], tf.float32)
+    assert 0.2 < float(tf.reduce_mean(outside)) < 0.23, "a square less its disc: 1 - pi / 4"
+    elsewhere = network(images * (1 - outside) + (1 - images) * outside)
+    np.testing.assert_array_equal(network(images), elsewhere)
+    within = network(images * outside + (1 - images) * (1 - outside))
+    assert np.abs(network(images) - within).max() > 0.01
+    network.save(tmp_path / "one.keras")
+    np.testing.assert_array_equal(load_keras(tmp_path / "one.keras")(images), network(images))
