@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from stn_core import datasets
+from stn_core.bundle import load_network
 from stn_core.datasets import to_float
 from stn_core.engine import Engine
 from stn_core.evaluation import evaluate, run_trial, summarize
@@ -95,7 +96,7 @@ def _nearly_straight(engine: Engine, validation: datasets.Dataset, step: dict[st
 def _localization_ms(engine: Engine, images: Any, runs: int = 7) -> dict[str, dict[str, float]]:
     """The time an image of the bundle's localization network and of the tutorial's, in turn, and their ratio."""
     networks = {
-        "bundle": engine.networks["localization"],
+        "bundle": load_network("digits", "localization"),
         "tutorial": build_localization("tutorial", engine.manifest.input_shape),
     }
     found: dict[str, dict[str, float]] = {}
