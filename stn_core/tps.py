@@ -84,12 +84,9 @@ def pixel_grid(theta: Any, column: Any, row: Any, input_size: Any, output_size: 
     return x + bent[..., 0] * (in_width / 2), y + bent[..., 1] * (in_height / 2)
 
 
-MAX_KEPT_PIXELS = 256 * 256
-
-
 def _grid_basis(height: int, width: int, side: int) -> NDArray[np.float64]:
     """``b_k`` at all pixels, ``[H W, side²]``; kept for the next call where it is small."""
-    make = _kept_grid_basis if height * width <= MAX_KEPT_PIXELS else _kept_grid_basis.__wrapped__
+    make = _kept_grid_basis if height * width <= MAX_KEPT_PX else _kept_grid_basis.__wrapped__
     return make(height, width, side)
 
 
