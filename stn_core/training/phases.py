@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
+from stn_core.geometry import invert
+from stn_core.recipes import canvas_theta
 from stn_core.refinement import localize, localize_each
 from stn_core.stream import Batch, DistortionStream, warp_batch, warp_batch_through
 from stn_core.training.fitting import Journal, Learner, Losses, Phase, TrainingFailed, fit
@@ -27,18 +30,23 @@ def teach_localization(localization: Any, stream: DistortionStream, plan: Traini
     """
     size = stream.original_size
 
-    def losses_of(batch: Batch) -> Losses:
+    def mean_error_px(batch: Batch, thetas: Sequence[tf.Tensor]) -> tf.Tensor:
         known = tf.cast(batch.exact, tf.float32)
-        thetas = localize_each(localization, batch.images, plan.passes, plan.recipe.fill_fraction, training=True)
         errors = tf.add_n([corner_loss_px(batch.theta, theta, size) for theta in thetas]) / len(thetas)
-        return Losses(tf.reduce_sum(errors * known) / tf.maximum(tf.reduce_sum(known), 1.0))
+        return tf.reduce_sum(errors * known) / tf.maximum(tf.reduce_sum(known), 1.0)
+
+    def losses_of(batch: Batch) -> Losses:
+        thetas = localize_each(localization, batch.images, plan.passes, plan.recipe.fill_fraction, training=True)
+        return Losses(mean_error_px(batch, thetas))
 
     phase = Phase("localization", plan.localization_steps, MAX_HEALTHY_LOSS_SIDES * max(size))
     losses = fit([Learner(localization, plan.localization_rate)], losses_of, stream, phase, journal)
-    # A new network starts at the identity, so the first loss is that of no rectification at all.
-    if len(losses) * 50 > MIN_STEPS_TO_JUDGE and losses[-1] > MAX_LOSS_LEFT * losses[0]:
+    first = next(stream.batches())
+    straight_as_it_comes = tf.constant(invert(canvas_theta(plan.recipe, size)[None]), tf.float32)
+    before_px = float(mean_error_px(first, [tf.tile(straight_as_it_comes, [len(first.labels), 1, 1])]))
+    if plan.localization_steps >= MIN_STEPS_TO_JUDGE and losses and losses[-1] > MAX_LOSS_LEFT * before_px:
         raise TrainingFailed(
-            f"localization: after {phase.steps} steps the corners are {losses[-1]:.1f} px off, {losses[0]:.1f} px "
+            f"localization: after {phase.steps} steps the corners are {losses[-1]:.1f} px off, {before_px:.1f} px "
             "without rectification: nothing was learned; try a lower learning rate"
         )
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from stn_core import datasets
-from stn_core.bundle import read_manifest
+from stn_core.bundle import load_network, read_manifest
 from stn_core.classifiers import build_classifier
 from stn_core.datasets import Dataset, Splits
 from stn_core.engine import Engine
@@ -20,6 +20,7 @@ from stn_core.recipes import load_recipe
 from stn_core.stream import DistortionStream, repeats
 from stn_core.training import Journal, TrainingFailed, TrainingPlan, load_classifier, train
 from stn_core.training.losses import area_scale
+from stn_core.training.phases import teach_localization
 from stn_core.transforms import identity_like
 
 
@@ -94,6 +95,12 @@ def test_a_training_broken_off_goes_on_where_it_was(splits: Splits, tmp_path: Pa
     assert parts.metrics.keys() == whole.metrics.keys()
     with pytest.raises(BadData, match="another plan"):
         train(splits, _short("rotation", seed=2), tmp_path / "other", "same", report)
+
+
+def test_what_was_learned_before_a_break_counts_as_learned(splits: Splits) -> None:
+    plan = _short("tutorial-mix", localization_steps=200, localization_rate=1e-7)
+    stream = DistortionStream(splits.train.images, splits.train.labels, plan.recipe, 16, 0.15, 1)
+    teach_localization(load_network("digits", "localization"), stream, plan, QUIET)  # learns nothing, and knows it all
 
 
 def test_batches_can_be_skipped(splits: Splits) -> None:
