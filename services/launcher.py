@@ -41,6 +41,7 @@ _COMMON_ENVIRONMENT = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
     "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # of 5 s, a busy machine's proxy is killed while it starts
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
 
@@ -184,14 +185,18 @@ def _start(config: dict[str, Any], signals: _StopSignals) -> None:
     signals.install()  # in place of that of Ray's compiled part
     if signals.asked.is_set():
         return
-    # What `serve run` does with a config; Ray has no public function for it.
-    client = serve_api.serve_start(
-        http_options=schema.http_options.model_dump(),
-        proxy_location=ProxyLocation(schema.proxy_location),
-        grpc_options=gRPCOptions(**schema.grpc_options.model_dump()),
-        global_logging_config=schema.logging_config,
-    )
-    client.deploy_apps(schema, _blocking=False)
+    try:
+        # What `serve run` does with a config; Ray has no public function for it.
+        client = serve_api.serve_start(
+            http_options=schema.http_options.model_dump(),
+            proxy_location=ProxyLocation(schema.proxy_location),
+            grpc_options=gRPCOptions(**schema.grpc_options.model_dump()),
+            global_logging_config=schema.logging_config,
+        )
+        client.deploy_apps(schema, _blocking=False)
+    except (ray.exceptions.RayError, TimeoutError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise Unavailable(f"Ray Serve did not start: {reason} Is the machine overloaded? Try again.") from error
 
 
 def _use_bundle(config: dict[str, Any], bundle: str) -> None:
