@@ -38,25 +38,32 @@ def main() -> None:
     parser.add_argument("--data-path", type=Path, help="where the data lie, if not in one of the usual places")
     splits = datasets.load("mnist", path=parser.parse_args().data_path)
     plan, manifest, data = ROWS[ROW].training_plan(), read_manifest(OUT / ROW), splits.train
-    found = {"as the row is": _measured(Engine(manifest, _networks()), splits.validation)}
+    found: dict[str, Any] = {}
+
+    def measure(name: str, engine: Engine) -> None:
+        found[name] = _measured(engine, splits.validation)
+        print(
+            f"{name:40} error {found[name]['error_percent']:.2f} %, corners {found[name]['corner_error_px']}",
+            flush=True,
+        )
+
+    measure("as the row is", Engine(manifest, _networks()))
     for name, weight in (("class and corners", 0.5), ("class alone", 0.0)):
         joint, networks = plan.model_copy(update={"joint_steps": JOINT_STEPS, "corner_weight": weight}), _networks()
         stream = DistortionStream(
             data.images, data.labels, plan.recipe, plan.batch_size, plan.classifier_original_share, 3, plan.jitter
         )
         train_together(networks["classifier"], networks["localization"], stream, joint, Journal(_report))
-        found[f"then both together, {name}"] = _measured(Engine(manifest, networks), splits.validation)
+        measure(f"then both together, {name}", Engine(manifest, networks))
     twice = build_localization(plan.localization, manifest.input_shape, plan.seed, plan.transform)
     stream = DistortionStream(
         data.images, data.labels, plan.recipe, plan.batch_size, plan.localization_original_share, plan.seed
     )
     teach_localization(twice, stream, plan.model_copy(update={"passes": 2}), Journal(_report))
     engine = Engine(manifest.model_copy(update={"passes": 2}), {**_networks(), "localization": twice})
-    found["a second look"] = _measured(engine, splits.validation)
+    measure("a second look", engine)
     result = {**provenance(), "row": ROW, "joint_steps": JOINT_STEPS, "validation": found}
     (Path(__file__).parent / "variants.json").write_text(json.dumps(result, indent=2) + "\n")
-    for name, one in found.items():
-        print(f"{name:40} error {one['error_percent']:.2f} %, corners {one['corner_error_px']}")
 
 
 def _networks() -> dict[str, Any]:
