@@ -45,7 +45,7 @@ def test_8_bits_in_8_bits_out_and_the_same_theta(engine: Engine, digits: Dataset
     as_float, theta_float = engine.rectify((images / 255).astype(np.float32))
     assert rectified.dtype == np.uint8
     np.testing.assert_allclose(theta, theta_float, atol=1e-5)
-    np.testing.assert_array_equal(rectified, np.round(as_float * 255))
+    np.testing.assert_allclose(rectified, as_float * 255, atol=0.51)  # half a grey level, and the theta's rounding
 
 
 def test_the_batch_an_image_comes_in_does_not_change_its_answer(engine: Engine, digits: Dataset) -> None:
