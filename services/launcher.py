@@ -5,6 +5,7 @@ Ray is imported after.
 """
 
 import argparse
+import atexit
 import contextlib
 import http.client
 import io
@@ -271,11 +272,23 @@ def _watch(stopping: threading.Event) -> None:
     """Returns when ``stopping`` is set; raises when Ray is gone. Replicas that die are Serve's to restart."""
     from ray import serve
 
-    while not stopping.wait(_WATCH_S):
-        try:
-            serve.status()
-        except Exception as error:
-            raise Unavailable(f"Ray has stopped: {error}") from error
+    gone: list[Exception] = []
+
+    def look() -> None:
+        while not stopping.wait(_WATCH_S):
+            try:
+                serve.status()
+            except Exception as error:
+                gone.append(error)
+                return
+
+    # In a thread of its own: a Ctrl-C reaches Ray's processes too, and of those that are gone a call waits a minute.
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    while watcher.is_alive() and not stopping.wait(_POLL_S):
+        pass
+    if gone and not stopping.is_set():
+        raise Unavailable(f"Ray has stopped: {gone[0]}") from gone[0]
 
 
 def _stop() -> None:
@@ -285,6 +298,10 @@ def _stop() -> None:
             worker = threading.Thread(target=_shut_down, daemon=True)
             worker.start()
             worker.join(_GRACEFUL_STOP_S)
+            if worker.is_alive():  # what Ray would do at the interpreter's exit would wait for the same
+                from ray._private.worker import shutdown
+
+                atexit.unregister(shutdown)
     finally:
         end_descendants()
 
