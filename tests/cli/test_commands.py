@@ -106,6 +106,8 @@ def test_demo_starts_the_service_keeps_it_up_and_takes_it_down(sign: int, status
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A shell's background job, as a run of these tests may be, ignores Ctrl-C, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  no threads here
         )
     try:
         _wait_for("The service keeps running", output, demo)
