@@ -196,7 +196,7 @@ def _start(config: dict[str, Any], signals: _StopSignals) -> None:
         )
         client.deploy_apps(schema, _blocking=False)
     except (ray.exceptions.RayError, TimeoutError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise Unavailable(f"Ray Serve did not start: {reason} Is the machine overloaded? Try again.") from error
 
 

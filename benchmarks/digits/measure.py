@@ -101,15 +101,15 @@ def _localization_ms(engine: Engine, images: Any, runs: int = 7) -> dict[str, di
     }
     found: dict[str, dict[str, float]] = {}
     for size in (64, 256):
-        batch = tf.constant(to_float(images[:size]))
+        batch, calls_a_run = tf.constant(to_float(images[:size])), 4096 // size
         calls = {name: tf.function(lambda x, net=net: net(x, training=False)) for name, net in networks.items()}
         times: dict[str, list[float]] = {name: [] for name in calls}
         for run, (name, call) in itertools.product(range(runs + 1), calls.items()):
             started_s = time.perf_counter()
-            for _ in range(max(1, 4096 // size)):
+            for _ in range(calls_a_run):
                 call(batch)
             if run:  # the first one builds the graph
-                times[name].append((time.perf_counter() - started_s) / max(1, 4096 // size) / size * 1e3)
+                times[name].append((time.perf_counter() - started_s) / calls_a_run / size * 1e3)
         ratios = [ours / theirs for ours, theirs in zip(times["bundle"], times["tutorial"], strict=True)]
         found[str(size)] = {
             **{f"{name}_ms": round(float(np.median(one)), 4) for name, one in times.items()},
