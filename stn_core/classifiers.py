@@ -48,14 +48,30 @@ def _paper(images: Any) -> Any:
     return layers.Dropout(0.3)(layers.Flatten()(x))
 
 
+def _medium(images: Any) -> Any:
+    """Four convolutions with batch normalization at two resolutions, and one layer to the classes."""
+    x = _convolutions(images, (32, 5, 2), (48, 3, 1), (64, 3, 2), (64, 3, 1))
+    return layers.Dropout(0.3)(layers.Flatten()(x))
+
+
 def _large(images: Any) -> Any:
     """Five convolutions with batch normalization at two resolutions: a teacher for the small ones."""
-    x = images
-    for filters, kernel, stride in ((32, 5, 2), (64, 3, 1), (64, 3, 1), (96, 3, 2), (96, 3, 1)):
-        x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False)(x)
-        x = layers.ReLU()(layers.BatchNormalization(momentum=0.98)(x))
+    x = _convolutions(images, (32, 5, 2), (64, 3, 1), (64, 3, 1), (96, 3, 2), (96, 3, 1))
     x = layers.Dropout(0.3)(layers.Flatten()(x))
     return layers.Dropout(0.3)(layers.Dense(128, activation="relu")(x))
 
 
-CLASSIFIER_KINDS: dict[str, Callable[[Any], Any]] = {"fc": _fc, "cnn": _cnn, "paper": _paper, "large": _large}
+def _convolutions(x: Any, *shapes: tuple[int, int, int]) -> Any:
+    for filters, kernel, stride in shapes:
+        x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.98)(x))
+    return x
+
+
+CLASSIFIER_KINDS: dict[str, Callable[[Any], Any]] = {
+    "fc": _fc,
+    "cnn": _cnn,
+    "paper": _paper,
+    "medium": _medium,
+    "large": _large,
+}

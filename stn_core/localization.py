@@ -123,6 +123,19 @@ def _small(images: Any) -> Any:
     return layers.Dense(64, activation="relu")(x)
 
 
+def _medium(images: Any) -> Any:
+    """Half of ``fast``'s numbers, in one convolution more: for transforms of more numbers than an affine one's."""
+    x = _convolution(images, 24, kernel=5, stride=2)
+    x = _convolution(x, 48, stride=2)
+    while max(x.shape[1:3]) > 10:
+        x = _convolution(x, 48, stride=2)
+    x = _convolution(x, 64)
+    x = _convolution(x, 64, stride=2)
+    x = layers.Flatten()(x)
+    x = layers.Dense(160, activation="relu")(x)
+    return layers.Dense(64, activation="relu")(x)
+
+
 def _convolution(x: Any, filters: int, kernel: int = 3, stride: int = 1) -> Any:
     x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False)(x)
     x = layers.BatchNormalization(momentum=0.98)(x)
@@ -134,5 +147,6 @@ LOCALIZATION_KINDS: dict[str, Callable[[Any], Any]] = {
     "dense": _dense,
     "deep": _deep,
     "fast": _fast,
+    "medium": _medium,
     "small": _small,
 }

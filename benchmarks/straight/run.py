@@ -59,6 +59,13 @@ COMMON: dict[str, Any] = {
     "localization_original_share": 0.05,
     "classifier_original_share": 0.05,
 }
+# The same number of parameters, in more and smaller convolutions, for longer.
+LONGER: dict[str, Any] = {
+    "localization": "medium",
+    "classifier": "medium",
+    "localization_steps": 12_000,
+    "classifier_steps": 10_000,
+}
 # What the cluttered file's own distortions are is not known: a little shift and turn on top keeps its 10,000 fresh.
 FRESH = {
     "name": "fresh",
@@ -73,9 +80,21 @@ FRESH = {
     ],
 }
 ROWS = {
-    "R": Row("turned by up to 90 degrees", "rotation", 0.7, 0.7),
-    "RTS": Row("turned, scaled, shifted on 42 x 42", "rotation-scale-translation", 0.5, 0.5),
-    "P": Row("perspective", "perspective", 0.8, 0.8, plan={"transform": "homography"}),
+    "R": Row("turned by up to 90 degrees", "rotation", 0.7, 0.7, plan=LONGER),
+    "RTS": Row("turned, scaled, shifted on 42 x 42", "rotation-scale-translation", 0.5, 0.5, plan=LONGER),
+    "P": Row(
+        "perspective",
+        "perspective",
+        0.8,
+        0.8,
+        plan={
+            **LONGER,
+            "transform": "homography",
+            "localization_steps": 16_000,
+            "classifier_steps": 12_000,
+            "joint_steps": 4_000,
+        },
+    ),
     "E": Row("elastic", "elastic", 1.1, 1.1, plan={"transform": "tps"}),
     "TC": Row("shifted among clutter on 60 x 60", "translated-clutter", 1.7, 1.7, plan={"transform": "attention"}),
     "cluttered": Row(
