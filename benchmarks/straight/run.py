@@ -80,7 +80,13 @@ FRESH = {
     ],
 }
 ROWS = {
-    "R": Row("turned by up to 90 degrees", "rotation", 0.7, 0.7, plan=LONGER),
+    "R": Row(
+        "turned by up to 90 degrees",
+        "rotation",
+        0.7,
+        0.7,
+        plan={**LONGER, "localization_steps": 8_000, "classifier_steps": 8_000},
+    ),
     "RTS": Row("turned, scaled, shifted on 42 x 42", "rotation-scale-translation", 0.5, 0.5, plan=LONGER),
     "P": Row(
         "perspective",
@@ -90,9 +96,8 @@ ROWS = {
         plan={
             **LONGER,
             "transform": "homography",
-            "localization_steps": 16_000,
-            "classifier_steps": 12_000,
-            "joint_steps": 4_000,
+            "localization_steps": 14_000,
+            "joint_steps": 3_000,
         },
     ),
     "E": Row("elastic", "elastic", 1.1, 1.1, plan={"transform": "tps"}),
