@@ -96,7 +96,7 @@ ROWS = {
         plan={
             **LONGER,
             "transform": "homography",
-            "localization_steps": 14_000,
+            "classifier_steps": 8_000,
             "joint_steps": 3_000,
         },
     ),
