@@ -49,16 +49,18 @@ def composed_parts(first: Any, then: Any) -> tuple[Any, Any]:
 def invert(theta: ArrayLike) -> NDArray[Any]:
     """The theta that undoes ``theta`` (``[B, 2, 3]``); BadTensor if one of them is singular."""
     theta = _check(theta)
-    with np.errstate(invalid="ignore"):  # NaN and infinity are refused below
-        determinant = np.atleast_1d(np.linalg.det(theta[..., :2])).reshape(-1)
+    (a, b, c), (d, e, f) = (np.moveaxis(theta[..., row, :], -1, 0) for row in range(2))
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are refused below
+        determinant = np.asarray(a * e - b * d)
     singular = np.flatnonzero(~(np.abs(determinant) > MIN_DETERMINANT) | ~np.isfinite(determinant))
     if singular.size:
         raise BadTensor(
             f"theta: expected invertible transforms, but number {singular[0]} has the determinant "
-            f"{determinant[singular[0]]:.3g}"
+            f"{determinant.flat[singular[0]]:.3g}"
         )
-    linear = np.linalg.inv(theta[..., :2])
-    return np.concatenate([linear, -linear @ theta[..., 2:]], axis=-1)
+    rows = ((e, -b, b * f - c * e), (-d, a, c * d - a * f))
+    inverse: NDArray[Any] = np.stack([np.stack(row, axis=-1) for row in rows], axis=-2) / determinant[..., None, None]
+    return inverse
 
 
 def map_points(theta: ArrayLike, points: ArrayLike) -> NDArray[Any]:

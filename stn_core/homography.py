@@ -72,27 +72,37 @@ def apply(theta: Any, x: Any, y: Any) -> tuple[Any, Any]:
     return _divided(*(t[:, row, 0] * x + t[:, row, 1] * y + t[:, row, 2] for row in range(3)))
 
 
-def pixel_grid(theta: Any, column: Any, row: Any, input_size: Size, output_size: Size) -> tuple[Any, Any]:
-    """The input pixel indices that the output pixels ``column``, ``row`` come from.
+def pixel_coefficients(theta: Any, input_size: Size, output_size: Size) -> tuple[tuple[Any, Any, Any], ...]:
+    """``((a, b, c), (d, e, f), (g, h, k))``: output pixel (column j, row i) comes from input pixel
+    ((a j + b i + c) / w, (d j + e i + f) / w) with w = g j + h i + k.
 
     As in ``geometry.pixel_coefficients`` the terms are arranged so that the identity at equal sizes is exact.
     """
     (in_height, in_width), (out_height, out_width) = input_size, output_size
-    t = theta[:, :, :, None, None]
 
-    def linear(index: int) -> Any:
-        """Twice row ``index`` of theta at the pixel, less its share of the half-pixel corrections."""
-        per_column, per_row = 2.0 / out_width, 2.0 / out_height
-        constant = t[:, index, 0] * (1.0 / out_width - 1.0) + t[:, index, 1] * (1.0 / out_height - 1.0)
-        return t[:, index, 0] * per_column * column + t[:, index, 1] * per_row * row + (constant + t[:, index, 2])
+    def denominator() -> tuple[Any, Any, Any]:
+        t_x, t_y, t_1 = theta[..., 2, 0], theta[..., 2, 1], theta[..., 2, 2]
+        constant = t_x * (1.0 / out_width - 1.0) + t_y * (1.0 / out_height - 1.0) + t_1
+        return t_x * (2.0 / out_width), t_y * (2.0 / out_height), constant
 
-    def source(index: int, in_side: int) -> Any:
-        per_column, per_row = in_side / out_width, in_side / out_height
-        own = t[:, index, 0] * per_column * column + t[:, index, 1] * per_row * row
-        constant = t[:, index, 0] * (per_column - in_side) + t[:, index, 1] * (per_row - in_side)
-        return own + 0.5 * (constant + t[:, index, 2] * in_side) + 0.5 * (in_side - 1.0) * linear(2)
+    def row(index: int, in_side: Any) -> tuple[Any, Any, Any]:
+        per_column, per_row, half_span = in_side / out_width, in_side / out_height, 0.5 * (in_side - 1.0)
+        t_x, t_y, t_1 = theta[..., index, 0], theta[..., index, 1], theta[..., index, 2]
+        constant = 0.5 * (t_x * (per_column - in_side) + t_y * (per_row - in_side) + t_1 * in_side)
+        own = (t_x * per_column, t_y * per_row, constant)
+        return tuple(one + half_span * below for one, below in zip(own, last, strict=True))
 
-    return _divided(source(0, in_width), source(1, in_height), linear(2))
+    last = denominator()
+    return row(0, in_width), row(1, in_height), last
+
+
+def pixel_grid(theta: Any, column: Any, row: Any, input_size: Size, output_size: Size) -> tuple[Any, Any]:
+    """The input pixel indices that the output pixels ``column``, ``row`` come from."""
+    x, y, w = (
+        a[:, None, None] * column + b[:, None, None] * row + c[:, None, None]
+        for a, b, c in pixel_coefficients(theta, input_size, output_size)
+    )
+    return _divided(x, y, w)
 
 
 def _divided(x: Any, y: Any, w: Any) -> tuple[Any, Any]:

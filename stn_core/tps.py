@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stn_core.errors import BadTensor
+from stn_core.geometry import Size
 
 SIDE = 4
 """Control points along a side, where nothing else is said: 16 in all, as in the paper."""
@@ -82,6 +83,17 @@ def pixel_grid(theta: Any, column: Any, row: Any, input_size: Any, output_size: 
     x = (column + 0.5) * (in_width / out_width) - 0.5
     y = (row + 0.5) * (in_height / out_height) - 0.5
     return x + bent[..., 0] * (in_width / 2), y + bent[..., 1] * (in_height / 2)
+
+
+def pixel_places(theta: NDArray[Any], input_size: Size, output_size: Size) -> tuple[NDArray[Any], NDArray[Any]]:
+    """``pixel_grid`` of all output pixels, for arrays: ``[B, H_out, W_out]`` float32 each."""
+    (in_height, in_width), (out_height, out_width) = input_size, output_size
+    side = side_of(theta.shape[1])
+    bent = _grid_basis(out_height, out_width, side) @ (theta - control_grid(side))
+    bent = bent.reshape(-1, out_height, out_width, 2)
+    x = (np.arange(out_width) + 0.5) * (in_width / out_width) - 0.5 + bent[..., 0] * (in_width / 2)
+    y = ((np.arange(out_height) + 0.5) * (in_height / out_height) - 0.5)[:, None] + bent[..., 1] * (in_height / 2)
+    return x.astype(np.float32), y.astype(np.float32)
 
 
 def _grid_basis(height: int, width: int, side: int) -> NDArray[np.float64]:
