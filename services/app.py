@@ -37,7 +37,7 @@ class StageReplica:
 
     async def __init__(self, name: str, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
         stage_settings = settings.stages[name]
-        stages = await asyncio.to_thread(make_stages, (name,), settings.bundle, stage_settings.threads)
+        stages = await asyncio.to_thread(make_stages, (name,), settings.bundle, settings.engine, stage_settings.threads)
         self._name = name
         self._batcher = MicroBatcher(LocalLink(stages[name], stage_settings).call, stage_settings)
 
@@ -65,7 +65,7 @@ class GatewayReplica:
         local = tuple(name for name, stage in settings.stages.items() if stage.placement is Placement.GATEWAY)
         threads = {settings.stages[name].threads for name in local if name != "augmenter"}
         most_threads = None if None in threads else max((count for count in threads if count), default=None)
-        stages = await asyncio.to_thread(make_stages, local, settings.bundle, most_threads)
+        stages = await asyncio.to_thread(make_stages, local, settings.bundle, settings.engine, most_threads)
         links: dict[str, StageLink] = {name: LocalLink(stages[name], settings.stages[name]) for name in local}
         timeout_s = settings.limits.request_timeout_s
         for name, handle in handles.items():

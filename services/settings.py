@@ -5,6 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from stn_core.backends import BackendName
+
 MIB = 1024 * 1024
 
 
@@ -33,7 +35,7 @@ class StageSettings(_Strict):
     max_batch_bytes: PositiveInt = 16 * MIB
     max_queued_bytes: PositiveInt = 256 * MIB
     threads: PositiveInt | None = 1
-    """Threads of one TensorFlow operation; null leaves TensorFlow's own choice."""
+    """Threads of one operation; null takes as many as there are cores."""
 
     @property
     def gateway_in_flight(self) -> int:
@@ -54,7 +56,7 @@ class Limits(_Strict):
     """Images in one request."""
     max_pixels_per_image: PositiveInt = 4096 * 4096
     max_side_px: Annotated[int, Field(ge=1, le=32766)] = 16384
-    """The height and the width of an image; OpenCV, which distorts them, fails above 32766."""
+    """The height and the width of an image; the sampler counts to 32766."""
     max_decoded_bytes: PositiveInt = 64 * MIB
     """The images of one request as arrays, after PNG or JPEG decoding; and those of its answer."""
     max_spline_terms: PositiveInt = 64 * MIB
@@ -76,6 +78,8 @@ class Settings(_Strict):
 
     bundle: str = "digits"
     """The name of a shipped bundle, or the path of a bundle."""
+    engine: BackendName = "auto"
+    """``onnx``: ONNX Runtime and the sampler in C; ``tensorflow``; ``auto``: ONNX where the bundle has its files."""
     rectifier: StageSettings = StageSettings()
     classifier: StageSettings = StageSettings(placement=Placement.DEPLOYMENT)
     augmenter: StageSettings = StageSettings(max_batch_images=64, max_in_flight_batches=1, batch_wait_ms=0.0)

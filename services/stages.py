@@ -12,15 +12,13 @@ import numpy as np
 
 from services.batching import Columns
 from stn_core.errors import StnError
-from stn_core.recipes import Recipe, parse_recipe
+from stn_core.recipes import Recipe
 
 if TYPE_CHECKING:
+    from stn_core.backends import BackendName
     from stn_core.engine import Engine
 
 NETWORK_OF_STAGE = {"rectifier": "localization", "classifier": "classifier"}
-
-# imgaug does affine recipes by itself; others go through our sampler, which brings TensorFlow.
-_WARPED_BY_TENSORFLOW = parse_recipe({"name": "warm-up", "steps": [{"op": "perspective", "sd_fraction": 0.1}]})
 
 
 class Operation(NamedTuple):
@@ -96,8 +94,7 @@ class AugmentStage:
 
     def warm_up(self) -> None:
         columns: Columns = {"images": np.zeros((1, *self._input_shape), np.uint8), "ids": np.zeros(1, np.uint64)}
-        for recipe in (self._first_recipe, _WARPED_BY_TENSORFLOW):
-            self.run(augment_operation(recipe.model_dump_json(), 0), columns)
+        self.run(augment_operation(self._first_recipe.model_dump_json(), 0), columns)
 
     def run(self, operation: Operation, columns: Columns) -> Columns:
         return _pick({"augment": lambda given: self._augment(given, **dict(operation.arguments))}, operation)(columns)
@@ -117,8 +114,10 @@ def augment_operation(recipe_json: str, seed: int, result_bytes: int = 0) -> Ope
     return Operation("augment", (("recipe", recipe_json), ("seed", seed)), result_bytes)
 
 
-def make_stages(names: tuple[str, ...], bundle: str, threads: int | None) -> dict[str, Stage]:
-    """The named stages of one process, warm; those that need networks share one engine, which imports TensorFlow."""
+def make_stages(
+    names: tuple[str, ...], bundle: str, engine_name: "BackendName", threads: int | None
+) -> dict[str, Stage]:
+    """The named stages of one process, warm; those that need networks share one engine."""
     from stn_core.bundle import read_manifest
 
     networks = tuple(NETWORK_OF_STAGE[name] for name in names if name in NETWORK_OF_STAGE)
@@ -126,17 +125,13 @@ def make_stages(names: tuple[str, ...], bundle: str, threads: int | None) -> dic
     if networks:
         from stn_core.engine import Engine
 
-        engine = Engine.load(bundle, networks=networks, threads=threads)
+        engine = Engine.load(bundle, networks, threads, engine_name)
         made: dict[str, Callable[[], Stage]] = {
             "rectifier": lambda: RectifyStage(engine),
             "classifier": lambda: ClassifyStage(engine),
         }
         stages = {name: made[name]() for name in names if name in made}
     if "augmenter" in names:
-        if not networks and threads is not None:  # it warps by TensorFlow too
-            from stn_core.engine import limit_threads
-
-            limit_threads(threads)
         manifest = read_manifest(bundle)
         stages["augmenter"] = AugmentStage(manifest.input_shape, manifest.recipe)
     for stage in stages.values():

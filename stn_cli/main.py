@@ -1,4 +1,4 @@
-"""The command line: ``stn train``, ``evaluate``, ``reproduce``, ``serve``, ``demo``. Each command is one module."""
+"""The command line: ``stn train``, ``evaluate``, ``export``, ``reproduce``, ``serve``, ``demo``; one module each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 from rich.console import Console
 
-from stn_cli import demo, evaluate, reproduce, serve, train  # noqa: F401  each adds its command to the app
+from stn_cli import demo, evaluate, export, reproduce, serve, train  # noqa: F401  each adds its command to the app
 from stn_cli.app import app
 from stn_core.errors import StnError
 
@@ -17,8 +17,11 @@ _EXTRAS = {
     "imgaug": "train",
     "matplotlib": "train",
     "mlxtend": "train",
+    "onnx": "train",
+    "onnxruntime": "train",
+    "tf2onnx": "train",
     "ray": "serve",
-    "fastapi": "serve",
+    "starlette": "serve",
     "yaml": "serve",
     "PIL": "train",
 }

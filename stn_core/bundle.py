@@ -3,6 +3,7 @@
 manifest.json        what the model is, and the sha256 of every other file
 localization.keras   images -> theta
 classifier.keras     images -> logits
+*.onnx               the same networks for ONNX Runtime; left out where a layer has no equal there
 metrics.json         what was measured when it was trained
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -22,6 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from stn_core.errors import BadBundle
 from stn_core.recipes import Recipe
 from stn_core.transforms import THETA_SHAPES, FamilyName
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION: Final = 1
 MANIFEST = "manifest.json"
@@ -140,6 +144,8 @@ def load_keras(path: Path) -> Any:
 def write_bundle(folder: Path, networks: Mapping[str, Any], measured: Mapping[str, Any], **manifest: Any) -> Manifest:
     """Writes a bundle of ``networks`` (``localization`` and ``classifier``) and gives its manifest.
 
+    Networks are written as ONNX too, where each of their layers can be (``stn_core.export``).
+
     ``measured`` is what ``metrics.json`` holds in full; ``manifest`` the fields of ``Manifest`` but for the
     checksums. An existing folder must be a bundle or empty.
     """
@@ -176,16 +182,30 @@ def sha256_of(path: Path) -> str:
 def _write_files(
     folder: Path, networks: Mapping[str, Any], measured: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> Manifest:
+    from stn_core.compact import save_keras
+
     folder.mkdir()
+    unchecked = Manifest(files={}, **fields)
     for name in NETWORKS:
-        networks[name].save(folder / f"{name}.keras")
+        save_keras(networks[name], folder / f"{name}.keras")
+        shape = unchecked.input_shape if name == "localization" else unchecked.rectified_shape
+        _write_onnx(networks[name], shape, folder / f"{name}.onnx")
     (folder / METRICS).write_text(json.dumps(measured, indent=2) + "\n")
-    names = [*(f"{name}.keras" for name in NETWORKS), METRICS]
-    written = Manifest(files={name: sha256_of(folder / name) for name in names}, **fields)
+    names = sorted(file.name for file in folder.iterdir())
+    written = unchecked.model_copy(update={"files": {name: sha256_of(folder / name) for name in names}})
     data = written.model_dump(mode="json")
     data["recipe"] = written.recipe.model_dump(mode="json", exclude_unset=True)
     (folder / MANIFEST).write_text(json.dumps(data, indent=2) + "\n")
     return written
+
+
+def _write_onnx(network: Any, shape: tuple[int, int, int], path: Path) -> None:
+    from stn_core.export import ExportFailed, to_onnx
+
+    try:
+        path.write_bytes(to_onnx(network, shape))
+    except ExportFailed as error:
+        logger.warning("%s; the bundle is served by TensorFlow (engine: tensorflow)", error)
 
 
 def _parse_manifest(path: Path) -> Manifest:

@@ -19,7 +19,8 @@ import numpy as np
 from run import OUT, ROWS, SEEDS
 
 from stn_core import datasets
-from stn_core.bundle import load_network, read_manifest
+from stn_core.backends.tensorflow import TensorFlowBackend
+from stn_core.bundle import Manifest, load_network, read_manifest
 from stn_core.datasets import Dataset
 from stn_core.engine import Engine
 from stn_core.evaluation import evaluate
@@ -47,23 +48,27 @@ def main() -> None:
             flush=True,
         )
 
-    measure("as the row is", Engine(manifest, _networks()))
+    measure("as the row is", _engine(manifest, _networks()))
     for name, weight in (("class and corners", 0.5), ("class alone", 0.0)):
         joint, networks = plan.model_copy(update={"joint_steps": JOINT_STEPS, "corner_weight": weight}), _networks()
         stream = DistortionStream(
             data.images, data.labels, plan.recipe, plan.batch_size, plan.classifier_original_share, 3, plan.jitter
         )
         train_together(networks["classifier"], networks["localization"], stream, joint, Journal(_report))
-        measure(f"then both together, {name}", Engine(manifest, networks))
+        measure(f"then both together, {name}", _engine(manifest, networks))
     twice = build_localization(plan.localization, manifest.input_shape, plan.seed, plan.transform)
     stream = DistortionStream(
         data.images, data.labels, plan.recipe, plan.batch_size, plan.localization_original_share, plan.seed
     )
     teach_localization(twice, stream, plan.model_copy(update={"passes": 2}), Journal(_report))
-    engine = Engine(manifest.model_copy(update={"passes": 2}), {**_networks(), "localization": twice})
+    engine = _engine(manifest.model_copy(update={"passes": 2}), {**_networks(), "localization": twice})
     measure("a second look", engine)
     result = {**provenance(), "row": ROW, "joint_steps": JOINT_STEPS, "validation": found}
     (Path(__file__).parent / "variants.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _engine(manifest: Manifest, networks: dict[str, Any]) -> Engine:
+    return Engine(manifest, TensorFlowBackend(manifest, networks))
 
 
 def _networks() -> dict[str, Any]:

@@ -8,13 +8,14 @@ are drawn anew for every batch; nothing is stored.
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from stn_core.backends.tensorflow import TensorFlowBackend
 from stn_core.bundle import Manifest, check_fields, check_folder, write_bundle
 from stn_core.classifiers import build_classifier
+from stn_core.compact import round_weights
 from stn_core.datasets import Dataset, Splits
 from stn_core.engine import Engine
 from stn_core.errors import BadData, brief
@@ -68,17 +69,19 @@ def train(
     if journal.checkpoints is not None:
         _check_plan(journal.checkpoints, plan, data)
     networks = _networks(data, plan, checked, own)
-    started_s = time.monotonic()
-    _train_networks(networks, data, plan, journal)
+    seconds = _train_networks(networks, data, plan, journal)
+    for part, network in networks.items():
+        if part == "localization" or own is None:
+            round_weights(network)
     facts = {
         "data": data.name,
         "images": len(data.images),
-        "seconds": round(time.monotonic() - started_s, 1),
+        "seconds": round(seconds, 1),
         "parameters": {part: int(network.count_params()) for part, network in networks.items()},
         **plan.model_dump(mode="json", exclude={"recipe", "jitter"}),
         "jitter": plan.jitter.model_dump(mode="json", exclude_unset=True) if plan.jitter else None,
     }
-    engine = Engine(checked, networks)
+    engine = Engine(checked, TensorFlowBackend(checked, networks))
     measured = {
         part: evaluate(engine, held_out, plan.recipe, EVALUATION_SEED)
         for part, held_out in (("validation", splits.validation), ("test", splits.test))
@@ -118,25 +121,28 @@ def _networks(data: Dataset, plan: TrainingPlan, manifest: Manifest, own: OwnCla
     }
 
 
-def _train_networks(networks: dict[str, Any], data: Dataset, plan: TrainingPlan, journal: Journal) -> None:
+def _train_networks(networks: dict[str, Any], data: Dataset, plan: TrainingPlan, journal: Journal) -> float:
+    """Trains them in place; gives the seconds of all phases, those of runs that were broken off included."""
+
     def stream(original_share: float, seed: int, jitter: Recipe | None = None) -> DistortionStream:
         return DistortionStream(data.images, data.labels, plan.recipe, plan.batch_size, original_share, seed, jitter)
 
-    localization, classifier = networks["localization"], networks["classifier"]
+    localization, classifier, seconds = networks["localization"], networks["classifier"], 0.0
     if plan.localization_steps:
-        teach_localization(localization, stream(plan.localization_original_share, plan.seed), plan, journal)
+        seconds += teach_localization(localization, stream(plan.localization_original_share, plan.seed), plan, journal)
     teacher = None
     if plan.teacher_steps:
         teacher = build_classifier("large", classifier.input_shape[1:], len(data.classes), plan.seed)
         batches = stream(plan.classifier_original_share, plan.seed + 3, plan.jitter)
-        train_classifier(teacher, localization, batches, plan, Phase("teacher", plan.teacher_steps), journal)
+        seconds += train_classifier(teacher, localization, batches, plan, Phase("teacher", plan.teacher_steps), journal)
     if plan.classifier_steps:
         batches = stream(plan.classifier_original_share, plan.seed + 1, plan.jitter)
         phase = Phase("classifier", plan.classifier_steps)
-        train_classifier(classifier, localization, batches, plan, phase, journal, teacher)
+        seconds += train_classifier(classifier, localization, batches, plan, phase, journal, teacher)
     if plan.joint_steps:
         batches = stream(plan.classifier_original_share, plan.seed + 2, plan.jitter)
-        train_together(classifier, localization, batches, plan, journal)
+        seconds += train_together(classifier, localization, batches, plan, journal)
+    return seconds
 
 
 def _check_data(data: Dataset) -> None:

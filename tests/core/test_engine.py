@@ -10,6 +10,7 @@ import sampler_oracle
 import tensorflow as tf
 
 from stn_core.augment import augment
+from stn_core.backends.tensorflow import TensorFlowBackend
 from stn_core.bundle import check_fields, load_network
 from stn_core.classifiers import build_classifier
 from stn_core.datasets import Dataset
@@ -83,7 +84,7 @@ def _small_engine(**fields: Any) -> tuple[Engine, dict[str, Any]]:
     }
     head = networks["localization"].layers[-1 if networks["localization"].layers[-1].trainable else -2]
     head.kernel.assign(np.random.default_rng(1).normal(0, 0.05, head.kernel.shape))
-    return Engine(manifest, networks), networks
+    return Engine(manifest, TensorFlowBackend(manifest, networks)), networks
 
 
 @pytest.mark.parametrize("transform", ["affine", "attention", "homography"])

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from stn_core.augment import augment
+from stn_core.backends.tensorflow import TensorFlowBackend
 from stn_core.bundle import load_network, read_manifest
 from stn_core.datasets import Dataset
 from stn_core.draws import image_ids
@@ -51,7 +52,10 @@ def constant(theta: Any, **manifest: Any) -> Engine:
         return tf.tile(answer, [tf.shape(images)[0], 1])
 
     changed = read_manifest("digits").model_copy(update=manifest)
-    return Engine(changed, {"localization": localization, "classifier": load_network("digits", "classifier")})
+    return Engine(
+        changed,
+        TensorFlowBackend(changed, {"localization": localization, "classifier": load_network("digits", "classifier")}),
+    )
 
 
 def zoomed(scale: float) -> Engine:
@@ -211,7 +215,7 @@ def test_colour_floats_and_a_white_background_are_measured_too() -> None:
     manifest = plain.manifest.model_copy(update={"input_shape": (24, 28, 3), "fill_fraction": 1.0})
     network = lambda images, training: tf.tile([[1.0, 0, 0, 0, 1.0, 0]], [tf.shape(images)[0], 1])  # noqa: E731
     turn = parse_recipe({"name": "turn", "fill_fraction": 1.0, "steps": [{"op": "affine", "rotate_deg": [-30, 30]}]})
-    found = evaluate(ColourEngine(manifest, {"localization": network}), data, turn, seed=0)
+    found = evaluate(ColourEngine(manifest, TensorFlowBackend(manifest, {"localization": network})), data, turn, seed=0)
     assert found.content_kept == pytest.approx(1)
     assert found.psnr_to_original_db == found.psnr_to_original_unrectified_db < found.psnr_to_original_true_db
 
