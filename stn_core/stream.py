@@ -9,20 +9,19 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from stn_core import native
+from stn_core.augment import augment
 from stn_core.datasets import to_float
 from stn_core.draws import Ids
 from stn_core.geometry import Size, identity
 from stn_core.recipes import (
-    DrawnStep,
     Recipe,
     canvas_theta,
     distorted_size,
     draw,
-    is_geometric,
     known_theta,
     theta_shape_of,
 )
-from stn_core.recipes.steps import Clutter, GeometricLeaf
 from stn_core.sampler import warp, warp_chain
 from stn_core.transforms import as_shape
 
@@ -44,9 +43,8 @@ class Batch(NamedTuple):
 class DistortionStream:
     """An endless stream of fresh batches; batch k is a pure function of (images, recipe, seed, k).
 
-    ``original_share`` of each batch stays undistorted (on the recipe's canvas, if it has one). A recipe of geometric
-    steps, with or without clutter after them, is warped once by the composed theta; any other goes through imgaug.
-    ``jitter``, if given, is a recipe of geometric steps. Images of rare classes come more often (``repeats``).
+    ``original_share`` of each batch stays undistorted (on the recipe's canvas, if it has one). ``jitter``, if given, is
+    a recipe of geometric steps. Images of rare classes come more often (``repeats``).
     """
 
     def __init__(
@@ -84,34 +82,17 @@ class DistortionStream:
     def _batch(self, chosen: NDArray[np.int64], ids: Ids) -> Batch:
         count, recipe = len(chosen), self._recipe
         images = to_float(self._images[chosen])
+        part, rest = slice(0, self._distorted), slice(self._distorted, count)
         theta = as_shape(np.tile(canvas_theta(recipe, self.original_size), (count, 1, 1)), theta_shape_of(recipe))
-        exact = np.ones(count, bool)
-        part, part_ids = slice(0, self._distorted), ids[: self._distorted]
-        drawn = draw(recipe, self._seed, part_ids)
-        if _is_warped_once(drawn):
-            theta[part] = known_theta(recipe, drawn, self.original_size)[0]
-            distorted = warp_batch(
-                tf.constant(images), tf.constant(theta, tf.float32), recipe.fill_fraction, self._distorted_size
-            )
-            if not is_geometric(recipe):
-                distorted = tf.constant(_cluttered(distorted.numpy(), drawn))
-        else:
-            from stn_core.augment import augment
-
-            result = augment(images[part], recipe, self._seed, part_ids)
-            rest = warp_batch(
-                tf.constant(images[self._distorted :]),
-                tf.constant(theta[self._distorted :], tf.float32),
-                recipe.fill_fraction,
-                self._distorted_size,
-            )
-            theta[part], exact[part] = result.theta, result.exact
-            distorted = tf.concat([tf.constant(result.images), rest], axis=0)
+        exact, distorted = np.ones(count, bool), np.empty((count, *self._distorted_size, images.shape[3]), np.float32)
+        made = augment(images[part], recipe, self._seed, ids[part])
+        distorted[part], theta[part], exact[part] = made.images, made.theta, made.exact
+        distorted[rest] = native.warp(images[rest], theta[rest], self._distorted_size, recipe.fill_fraction)
         jitter = identity(count)
         if self._jitter is not None:
             jitter = known_theta(self._jitter, draw(self._jitter, self._seed, ids), self.original_size)[0]
         return Batch(
-            distorted,
+            tf.constant(distorted),
             tf.constant(theta, tf.float32),
             tf.constant(exact),
             tf.constant(self._labels[chosen]),
@@ -132,24 +113,6 @@ def repeats(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     wanted = np.sqrt(counts.max() / np.maximum(counts, 1))
     each: NDArray[np.int64] = np.minimum(np.round(wanted), MAX_REPEATS).astype(np.int64)
     return np.asarray(each[labels])
-
-
-def _is_warped_once(drawn: list[DrawnStep]) -> bool:
-    """Whether all geometric steps come first, and only clutter after them."""
-    kinds = [isinstance(item.step, GeometricLeaf) for item in drawn]
-    after = drawn[sum(kinds) :]
-    return all(kinds[: sum(kinds)]) and all(isinstance(item.step, Clutter) for item in after)
-
-
-def _cluttered(images: NDArray[np.float32], drawn: list[DrawnStep]) -> NDArray[np.float32]:
-    from stn_core.clutter import add_clutter
-
-    images = images.copy()
-    for item in drawn:
-        if isinstance(item.step, Clutter):
-            rows = np.flatnonzero(item.active)
-            images[rows] = add_clutter(images[rows], item.step, item.seeds[rows])
-    return images
 
 
 @tf.function(jit_compile=True)

@@ -27,7 +27,7 @@ ONE_HOME = {  # a library that one room alone may import
     "ray": ("services/",),
     "starlette": ("services/",),
     "fastapi": ("services/",),
-    "imgaug": ("stn_core/augment.py",),
+    "imgaug": ("stn_core/pixels.py",),
     "cv2": (),
     "typer": ("stn_cli/",),
     "rich": ("stn_cli/",),

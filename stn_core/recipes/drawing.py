@@ -33,7 +33,7 @@ from stn_core.recipes.steps import (
     leaves,
 )
 from stn_core.tps import control_grid
-from stn_core.transforms import THETA_SHAPES, as_shape, compose, identity_like
+from stn_core.transforms import THETA_SHAPES, as_shape, compose
 
 SLOTS_PER_STEP = 32
 
@@ -52,6 +52,11 @@ class DrawnStep:
     active: Mask
     values: dict[str, NDArray[np.float64]]
     seeds: Ids
+
+    def of(self, rows: NDArray[np.intp]) -> DrawnStep:
+        """The draws of some of the images."""
+        values = {name: drawn[rows] for name, drawn in self.values.items()}
+        return DrawnStep(self.step, self.active[rows], values, self.seeds[rows])
 
 
 def draw(recipe: Recipe, seed: int, ids: Ids) -> list[DrawnStep]:
@@ -113,10 +118,15 @@ def known_theta(recipe: Recipe, drawn: list[DrawnStep], size: Size) -> tuple[NDA
 def composed_theta(theta: NDArray[np.float64], drawn: list[DrawnStep], size: Size) -> NDArray[np.float64]:
     """``theta`` followed by the geometric ones among ``drawn``, at the distorted image's ``size``."""
     for item in drawn:
-        if isinstance(item.step, GeometricLeaf) and item.active.any():
-            own = leaf_theta(item, size)
-            own[~item.active] = identity_like(own.shape[1:])
-            theta = compose(theta, own)
+        if not isinstance(item.step, GeometricLeaf) or not item.active.any():
+            continue
+        if item.active.all():
+            theta = compose(theta, leaf_theta(item, size))
+            continue
+        rows = np.flatnonzero(item.active)
+        changed = compose(theta[rows], leaf_theta(item.of(rows), size))
+        theta = as_shape(theta, (changed.shape[1], changed.shape[2])).copy()
+        theta[rows] = changed
     return theta
 
 

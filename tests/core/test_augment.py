@@ -1,4 +1,4 @@
-"""Augmentation: exact theta, proved by what imgaug did to the pixels; draws that belong to the image."""
+"""Augmentation: exact theta, proved by what imgaug does with the same draws; draws that belong to the image."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import sampler_oracle
 import tensorflow as tf
 from imgaug.augmentables import Keypoint, KeypointsOnImage
+from imgaug_reference import augment_by_imgaug
 
 from stn_core import geometry
 from stn_core.augment import augment
@@ -64,18 +65,20 @@ def _sometimes(op: str) -> dict[str, Any]:
 @pytest.mark.parametrize("source", ["tutorial-mix", "rotation", EVERYTHING_AFFINE, QUARTERS])
 @pytest.mark.parametrize("size", [(256, 256), (280, 240)])
 def test_theta_is_exact_to_a_hundredth_of_a_pixel(source: Any, size: tuple[int, int]) -> None:
-    # Each pixel of a ramp holds its own coordinates, and linear interpolation keeps them: what comes out of imgaug
-    # says where each pixel was read from. OpenCV rounds those places to 1/32 px, so the ramp is rendered large, and the
-    # error given for the same theta at 28 px.
+    # Each pixel of a ramp holds its own coordinates, and linear interpolation keeps them: what imgaug makes of the same
+    # draws says where each pixel was read from. OpenCV rounds those places to 1/32 px, so the ramp is rendered large,
+    # and the error given for the same theta at 28 px.
     y, x = np.mgrid[0 : size[0], 0 : size[1]].astype(np.float32)
     scale = np.float32(1 / 1024)  # float images live in [0, 1]
     ramp = np.tile(np.stack([x, y], axis=-1) * scale, (60, 1, 1, 1))
-    result = augment(ramp, parse_recipe(source), seed=5, ids=np.arange(60, dtype=np.uint64))
+    ids, recipe = np.arange(60, dtype=np.uint64), parse_recipe(source)
+    result = augment(ramp, recipe, seed=5, ids=ids)
+    by_imgaug = augment_by_imgaug(ramp, recipe, seed=5, ids=ids)
     assert result.exact.all()
     (a, b, c), (d, e, f) = geometry.pixel_coefficients(result.theta, size, size)
     checked = 0
     for n in range(len(ramp)):
-        read = result.images[n] / scale
+        read = by_imgaug[n] / scale
         expected_x, expected_y = a[n] * x + b[n] * y + c[n], d[n] * x + e[n] * y + f[n]
         # Several warps in a row lose what any of them pushed out: keep to the middle, which all of them kept.
         inside = (abs(expected_x - size[1] / 2) < size[1] * 0.15) & (abs(expected_y - size[0] / 2) < size[0] * 0.15)
@@ -112,16 +115,29 @@ def test_theta_equals_what_imgaug_does_to_points() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-@pytest.mark.parametrize("name", ["tutorial-mix", "rotation"])
-def test_warping_by_theta_gives_imgaugs_image(digits: Dataset, name: str, dtype: Any) -> None:
+@pytest.mark.parametrize("name", ["tutorial-mix", "rotation", "jitter"])
+def test_the_images_are_those_that_imgaug_makes_of_the_same_draws(digits: Dataset, name: str, dtype: Any) -> None:
     images = digits.images[:400] if dtype == np.uint8 else digits.images[:400].astype(np.float32) / 255
-    result = augment(images, load_recipe(name), seed=3)
-    assert result.images.dtype == dtype
-    ours = warp(tf.constant(images / 255 if dtype == np.uint8 else images, tf.float32), tf.constant(result.theta))
-    theirs = result.images / 255 if dtype == np.uint8 else result.images
+    ours, theirs = augment(images, load_recipe(name), seed=3), augment_by_imgaug(images, load_recipe(name), seed=3)
+    assert ours.images.dtype == theirs.dtype == dtype
+    assert ours.by_imgaug == ()
+    off = np.abs(ours.images.astype(np.float64) - theirs) / (255 if dtype == np.uint8 else 1)
     # OpenCV rounds positions to 1/32 px: up to 1/64 px either way in x and y, times the steepest edge there is.
-    assert np.abs(ours.numpy() - theirs).max() < 2 / 64 + 1 / 255
-    assert np.abs(ours.numpy() - theirs).mean() < 0.002
+    assert off.max() < 2 / 64 + 1 / 255
+    assert off.mean() < 0.002
+
+
+def test_steps_that_compose_with_no_warp_are_imgaugs_and_said_to_be(digits: Dataset) -> None:
+    assert augment(digits.images[:2], load_recipe("translated-clutter"), seed=1).by_imgaug == ()
+    camera = augment(digits.images[:2], load_recipe("camera"), seed=1)
+    assert camera.by_imgaug == ("gaussian_blur", "gaussian_noise", "contrast", "brightness")
+
+
+def test_what_one_step_pushed_out_another_brings_back() -> None:
+    there_and_back = [{"op": "affine", "translate_x_px": 6}, {"op": "affine", "translate_x_px": -6}]
+    images = np.full((1, 8, 8, 1), 200, np.uint8)
+    result = augment(images, parse_recipe({"name": "there-and-back", "steps": there_and_back}), seed=0)
+    np.testing.assert_array_equal(result.images, images)
 
 
 def test_the_rectifying_theta_undoes_the_distortion(digits: Dataset) -> None:
@@ -207,9 +223,9 @@ def test_the_input_is_left_as_it_was(digits: Dataset) -> None:
     np.testing.assert_array_equal(images, digits.images[:10])
 
 
-# --- steps that imgaug cannot do exactly, and the canvas ----------------------------------------------------------
+# --- exact pixels, and the canvas -----------------------------------------------------------------------------
 
-OURS = ["perspective", "elastic", "rotation-scale-translation"]
+OURS = ["tutorial-mix", EVERYTHING_AFFINE, "perspective", "elastic", "rotation-scale-translation"]
 SHIFTED = {"name": "shifted", "canvas": {"height_px": 60, "width_px": 60}, "steps": [
     {"op": "affine", "translate_x_px": [-16, 16], "translate_y_px": [-16, 16]}]}  # fmt: skip
 
