@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -57,6 +58,17 @@ class Journal:
     checkpoints: Path | None = None
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What a phase came to: the loss of its first step now, then the mean of each interval between two reports.
+
+    ``seconds`` are those of the whole phase, also of the runs that were broken off, up to where each was saved last.
+    """
+
+    losses: list[float]
+    seconds: float
+
+
 class Losses:
     """What a loss function gives for one batch: the ``total`` to lower, and ``area_scale``, which must not grow."""
 
@@ -70,11 +82,10 @@ def fit(
     stream: DistortionStream,
     phase: Phase,
     journal: Journal,
-) -> list[float]:
+) -> Fitted:
     """Trains the learners in place, one batch of ``stream`` a step.
 
-    Gives the loss of the first step it took, then the mean of each interval between two reports. TrainingFailed if the
-    loss is no number or above the phase's limit, or if the transforms zoom out to nothing.
+    TrainingFailed if the loss is no number or above the phase's limit, or if the transforms zoom out to nothing.
     """
     optimizers = [_optimizer(learner, phase.steps) for learner in learners]
     state = _State(learners, optimizers, phase, journal.checkpoints)
@@ -108,7 +119,7 @@ def fit(
                     tf.summary.scalar("area_scale", area_scale, step=done)
             if done % SAVE_EVERY_STEPS == 0 or done == phase.steps:
                 state.save(done)
-    return losses
+    return Fitted(losses, state.seconds())
 
 
 def _optimizer(learner: Learner, steps: int) -> Any:
@@ -139,11 +150,13 @@ class _State:
         self, learners: Sequence[Learner], optimizers: Sequence[Any], phase: Phase, folder: Path | None
     ) -> None:
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._seconds_before = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+        self._started_s = time.monotonic()
         parts = {f"network{i}": learner.network for i, learner in enumerate(learners)}
         parts |= {f"optimizer{i}": optimizer for i, optimizer in enumerate(optimizers)}
         self._manager = None
         if folder is not None:
-            checkpoint = tf.train.Checkpoint(step=self._step, **parts)
+            checkpoint = tf.train.Checkpoint(step=self._step, seconds=self._seconds_before, **parts)
             self._manager = tf.train.CheckpointManager(checkpoint, str(folder / phase.name), max_to_keep=1)
 
     def restore(self) -> int:
@@ -155,4 +168,10 @@ class _State:
     def save(self, step: int) -> None:
         if self._manager is not None:
             self._step.assign(step)
+            self._seconds_before.assign(self.seconds())
+            self._started_s = time.monotonic()
             self._manager.save(checkpoint_number=step)
+
+    def seconds(self) -> float:
+        """Of this run and those before it."""
+        return float(self._seconds_before) + time.monotonic() - self._started_s

@@ -23,10 +23,11 @@ TEMPERATURE = 3.0
 TEACHER_WEIGHT = 0.7
 
 
-def teach_localization(localization: Any, stream: DistortionStream, plan: TrainingPlan, journal: Journal) -> None:
+def teach_localization(localization: Any, stream: DistortionStream, plan: TrainingPlan, journal: Journal) -> float:
     """Trains ``localization`` in place to undo the stream's known theta (loss: mean corner error in px).
 
-    Where a batch has images whose theta does not tell all, they do not count. TrainingFailed if nothing is learned.
+    Gives the seconds it took. Where a batch has images whose theta does not tell all, they do not count. TrainingFailed
+    if nothing is learned.
     """
     size = stream.original_size
 
@@ -40,7 +41,8 @@ def teach_localization(localization: Any, stream: DistortionStream, plan: Traini
         return Losses(mean_error_px(batch, thetas))
 
     phase = Phase("localization", plan.localization_steps, MAX_HEALTHY_LOSS_SIDES * max(size))
-    losses = fit([Learner(localization, plan.localization_rate)], losses_of, stream, phase, journal)
+    fitted = fit([Learner(localization, plan.localization_rate)], losses_of, stream, phase, journal)
+    losses = fitted.losses
     first = next(stream.batches())
     straight_as_it_comes = tf.constant(invert(canvas_theta(plan.recipe, size)[None]), tf.float32)
     before_px = float(mean_error_px(first, [tf.tile(straight_as_it_comes, [len(first.labels), 1, 1])]))
@@ -49,6 +51,7 @@ def teach_localization(localization: Any, stream: DistortionStream, plan: Traini
             f"localization: after {phase.steps} steps the corners are {losses[-1]:.1f} px off, {before_px:.1f} px "
             "without rectification: nothing was learned; try a lower learning rate"
         )
+    return fitted.seconds
 
 
 def train_classifier(
@@ -59,11 +62,11 @@ def train_classifier(
     phase: Phase,
     journal: Journal,
     teacher: Any | None = None,
-) -> None:
+) -> float:
     """Trains ``classifier`` in place on the stream's images as ``localization``, left as it is, rectifies them.
 
-    Each rectified image is moved by the stream's jitter, so that the classifier forgives what is left crooked. With a
-    ``teacher`` it learns the teacher's softened probabilities beside the label.
+    Gives the seconds it took. Each rectified image is moved by the stream's jitter, so that the classifier forgives
+    what is left crooked. With a ``teacher`` it learns the teacher's softened probabilities beside the label.
     """
     cross_entropy = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -77,7 +80,7 @@ def train_classifier(
             loss = (1 - TEACHER_WEIGHT) * loss + TEACHER_WEIGHT * taught
         return Losses(loss)
 
-    fit([Learner(classifier, plan.classifier_rate)], losses_of, stream, phase, journal)
+    return fit([Learner(classifier, plan.classifier_rate)], losses_of, stream, phase, journal).seconds
 
 
 def _distillation(teacher_logits: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -89,10 +92,11 @@ def _distillation(teacher_logits: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 def train_together(
     classifier: Any, localization: Any, stream: DistortionStream, plan: TrainingPlan, journal: Journal
-) -> None:
+) -> float:
     """Fine-tunes both in place: cross-entropy behind the transformer, plus the weighted corner error where known.
 
-    The localization network keeps its batch statistics. TrainingFailed if it collapses to zooming out.
+    Gives the seconds it took. The localization network keeps its batch statistics. TrainingFailed if it collapses to
+    zooming out.
     """
     cross_entropy = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     size = stream.original_size
@@ -111,7 +115,7 @@ def train_together(
         Learner(classifier, plan.joint_rate),
         Learner(localization, plan.joint_rate * plan.joint_localization_factor),
     ]
-    fit(learners, losses_of, stream, Phase("joint", plan.joint_steps), journal)
+    return fit(learners, losses_of, stream, Phase("joint", plan.joint_steps), journal).seconds
 
 
 def _rectified(batch: Batch, theta: tf.Tensor, plan: TrainingPlan, stream: DistortionStream) -> tf.Tensor:

@@ -93,6 +93,8 @@ def test_a_training_broken_off_goes_on_where_it_was(splits: Splits, tmp_path: Pa
     np.testing.assert_allclose(one.localize(images), two.localize(images), atol=1e-5)
     np.testing.assert_allclose(one.classify(images)[1], two.classify(images)[1], atol=1e-4)
     assert parts.metrics.keys() == whole.metrics.keys()
+    nothing_left = train(splits, plan, tmp_path / "again", "same", report)
+    assert nothing_left.training["seconds"] > 0.9 * parts.training["seconds"]
     with pytest.raises(BadData, match="another plan"):
         train(splits, _short("rotation", seed=2), tmp_path / "other", "same", report)
 
