@@ -1,17 +1,27 @@
 # make run    the service up with the shipped model, and a batch of real distorted digits straightened before your eyes
 # make test   the tests
+# make bench  ours and the peers, measured side by side; PARTS="warp engine" for some parts
 # make setup  the virtual environment alone, which both make if it is missing
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test setup check format clean
+.PHONY: run test bench setup check format clean
 
 run: setup
 	$(BIN)/stn demo
 
 test: setup
 	$(BIN)/python -m pytest
+
+bench: setup .venv-peers/.ready
+	$(BIN)/python benchmarks/speed/run.py $(PARTS)
+
+# The peers want versions of their own.
+.venv-peers/.ready: benchmarks/speed/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -34,4 +44,4 @@ setup: .venv/.ready
 	touch $@
 
 clean:
-	rm -rf .venv out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-peers out .pytest_cache .mypy_cache .ruff_cache
