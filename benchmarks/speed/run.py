@@ -35,7 +35,9 @@ MARKS = "<!-- ratios -->", "<!-- end of ratios -->"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--rounds", type=int, help="how many times each case is measured; else as many as the part says")
+    parser.add_argument(
+        "--rounds", type=int, help="how many times each case is measured; else as many as the part says"
+    )
     parser.add_argument("--seconds", type=float, help="how long, each time")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
