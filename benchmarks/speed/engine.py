@@ -28,8 +28,12 @@ LANES = [
     for side, name in ((OURS, "onnx"), (OURS, "tensorflow"), (PEERS, "onnx_runtime"), (PEERS, "pytorch"))
 ]
 COMPARISONS = [
-    Comparison(f"{ours} {batch}", f"{theirs} {batch}")
-    for ours, theirs in (("onnx", "onnx_runtime"), ("onnx", "pytorch"), ("tensorflow", "onnx_runtime"))
+    Comparison(f"{ours} {batch}", f"{theirs} {batch}", target)
+    for ours, theirs, target in (
+        ("onnx", "onnx_runtime", 0.95),
+        ("onnx", "pytorch", None),
+        ("tensorflow", "onnx_runtime", None),
+    )
     for batch in ENGINE_BATCHES
 ]
 CHECKED_IMAGES = 1000

@@ -10,6 +10,7 @@ is seen from replicas that sleep (``sleeping.py``), beside the line of as many t
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +32,7 @@ from sleeping import SLEEP_S
 
 from stn_core.datasets import sample_digits
 
-DEFAULTS = {"rounds": 3, "seconds": 2.0}
+DEFAULTS = {"rounds": 2, "seconds": 2.0}
 PICTURE = FOLDER / "results" / "growth.png"
 SIZES = ((28, 28), (64, 64), (128, 128), (256, 256), (512, 512), (720, 1280), (1080, 1920))
 BATCHES = (1, 4, 16, 64, 256, 1024)
@@ -92,7 +93,8 @@ def _sleeping(replicas: int, seconds: float) -> float:
         application["args"]["classifier"]["max_in_flight_calls"] = CONNECTIONS_A_SLEEPER * replicas
         application["deployments"] = [{"name": "Sleeper", "num_replicas": replicas}]
 
-    with _config("local", change) as path, service(path, PYTHONPATH=str(FOLDER)) as running:
+    modules = os.pathsep.join([str(FOLDER), os.environ.get("PYTHONPATH", "")])
+    with _config("local", change) as path, service(path, PYTHONPATH=modules) as running:
         connections = CONNECTIONS_A_SLEEPER * replicas
         request = v2_request("classify", {"images": _digits(MOST_IMAGES)}, ("label", "probabilities"))
         return load(request, Plan(running.port, connections, seconds, MOST_IMAGES))["images_s"]
@@ -131,7 +133,7 @@ def _predict(images: int) -> bytes:
 def _warp(images: int, height: int, width: int) -> bytes:
     """Noise, turned and shifted a little."""
     pixels = np.random.default_rng(0).integers(0, 256, (images, height, width, 1), np.uint8)
-    theta: NDArray[Any] = np.tile(np.float32([[0.9, 0.2, 0.1], [-0.2, 0.9, 0]]), (images, 1, 1))
+    theta: NDArray[Any] = np.tile(np.array([[0.9, 0.2, 0.1], [-0.2, 0.9, 0]], np.float32), (images, 1, 1))
     return v2_request("warp", {"images": pixels, "theta": theta}, ("images",))
 
 

@@ -107,7 +107,7 @@ def request(model: str, files: Files) -> bytes:
     tensor = np.array(files, dtype=object)
     if model == "predict":
         return v2_request(model, {"images": tensor}, ("label", "probabilities"))
-    theta = np.tile(np.float32([[1, 0, 0.1], [0, 1, 0.1]]), (len(files), 1, 1))
+    theta = np.tile(np.array([[1, 0, 0.1], [0, 1, 0.1]], np.float32), (len(files), 1, 1))
     return v2_request(model, {"images": tensor, "theta": theta}, ("images",))
 
 

@@ -59,8 +59,9 @@ def _session(folder: Path, manifest: Manifest, network: str, threads: int | None
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Threads that wait by spinning would take the cores of everything else in the process.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if threads is not None:
+        # Whoever counts threads shares the cores: threads that wait by spinning would take them from the rest.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         # From bytes, so that nothing in the file can point to another one.
         session = onnxruntime.InferenceSession(

@@ -23,6 +23,8 @@ from stn_core.transforms import check_shape
 LIBRARY = "warp.so"
 MAX_SIDE_PX = 32766
 """Of images and results: places of larger ones are not exact in float32, nor pixels counted in 32 bits."""
+MIN_VALUES_A_THREAD = 1 << 14
+"""Less is done sooner than another thread is woken."""
 MAX_PLACES = 1 << 22
 """Of a spline, so many places at most are kept in memory at once."""
 
@@ -81,8 +83,9 @@ def _run(images: NDArray[Any], places: tuple[Any, ...], out: NDArray[Any], fill_
     """Warps all output rows, in parts of whole images where there are enough of them."""
     count, height, width = out.shape[:3]
     rows = count * height
-    whole = height if count >= threads else 1
-    edges = [round(rows / whole * part / threads) * whole for part in range(threads + 1)]
+    parts = max(1, min(threads, out.size // MIN_VALUES_A_THREAD))
+    whole = height if count >= parts else 1
+    edges = [round(rows / whole * part / parts) * whole for part in range(parts + 1)]
     is_bytes = images.dtype == np.uint8
     fill = fill_fraction * 255 if is_bytes else fill_fraction
 
@@ -94,7 +97,7 @@ def _run(images: NDArray[Any], places: tuple[Any, ...], out: NDArray[Any], fill_
         if status:
             raise MemoryError("no memory to warp images in")
 
-    if threads == 1:
+    if parts == 1:
         part(0, rows)
     else:
         list(_pool(threads).map(part, edges[:-1], edges[1:]))
