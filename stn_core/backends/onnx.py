@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,26 @@ from stn_core.errors import BadBundle
 from stn_core.geometry import Size
 from stn_core.transforms import compose
 
+MIN_IMAGES_A_THREAD = 8
+"""Fewer are done sooner than another thread is woken."""
+
 
 class OnnxBackend:
-    """Sessions by the network's name, each with one input and one output; images of any batch size."""
+    """Sessions by the network's name, each with one input and one output; images of any batch size.
+
+    Threads share a batch by its images, each with the network's own arithmetic in one thread: so nobody waits for
+    anybody within a network.
+    """
 
     def __init__(self, manifest: Manifest, sessions: dict[str, Any], threads: int) -> None:
         self.networks = tuple(sessions)
         self._manifest, self._sessions, self._threads = manifest, sessions, threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="onnx") if threads > 1 else None
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest, networks: Sequence[str], threads: int | None = None) -> OnnxBackend:
         """With networks of a checked bundle; ``threads`` of one call, by default as many as there are cores."""
-        sessions = {name: _session(folder, manifest, name, threads) for name in networks}
+        sessions = {name: _session(folder, manifest, name) for name in networks}
         return cls(manifest, sessions, threads or native.cores())
 
     def localize(self, images: NDArray[Any]) -> NDArray[Any]:
@@ -45,23 +54,28 @@ class OnnxBackend:
         return self._run("classifier", _to_float(images))
 
     def _run(self, network: str, images: NDArray[Any]) -> NDArray[Any]:
-        found = np.asarray(self._sessions[network].run(None, {"images": images})[0])
+        session = self._sessions[network]
+
+        def run(part: NDArray[Any]) -> NDArray[Any]:
+            return np.asarray(session.run(None, {"images": part})[0])
+
+        parts = min(self._threads, len(images) // MIN_IMAGES_A_THREAD)
+        if self._pool is None or parts <= 1:
+            found = run(images)
+        else:
+            found = np.concatenate(list(self._pool.map(run, np.array_split(images, parts))))
         return found if network == "classifier" else found.reshape(-1, *self._manifest.theta_shape)
 
 
-def _session(folder: Path, manifest: Manifest, network: str, threads: int | None) -> Any:
+def _session(folder: Path, manifest: Manifest, network: str) -> Any:
     name = f"{network}.onnx"
     if name not in manifest.files:
         raise BadBundle(
             f"bundle {folder} has no {name}: add it by `stn export --bundle {folder}`, or choose the engine tensorflow"
         )
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    if threads is not None:
-        # Whoever counts threads shares the cores: threads that wait by spinning would take them from the rest.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         # From bytes, so that nothing in the file can point to another one.
         session = onnxruntime.InferenceSession(
