@@ -92,47 +92,38 @@ def _deep(images: Any) -> Any:
     x = _convolution(images, 24, kernel=5, stride=2)
     x = _convolution(x, 48)
     x = _convolution(x, 64, stride=2)
-    x = _convolution(x, 64)
-    x = layers.Flatten()(x)
-    x = layers.Dense(128, activation="relu")(x)
-    return layers.Dense(64, activation="relu")(x)
+    return _two_dense(_convolution(x, 64), 128)
 
 
 def _fast(images: Any) -> Any:
     """Strided 3x3 convolutions down to about 7 px a side: at 28 px within twice the time of the tutorial's."""
-    x = _convolution(images, 24, kernel=5, stride=2)
-    x = _convolution(x, 48, stride=2)
-    while max(x.shape[1:3]) > 10:
-        x = _convolution(x, 48, stride=2)
-    x = _convolution(x, 64)
-    x = layers.Flatten()(x)
-    x = layers.Dense(128, activation="relu")(x)
-    return layers.Dense(64, activation="relu")(x)
+    return _two_dense(_convolution(_shrunk(images, 24, 48), 64), 128)
 
 
 def _small(images: Any) -> Any:
-    """A fifth of ``fast``'s numbers, for where the parameters of both networks are counted together."""
-    x = _convolution(images, 16, kernel=5, stride=2)
-    x = _convolution(x, 32, stride=2)
-    while max(x.shape[1:3]) > 10:
-        x = _convolution(x, 32, stride=2)
-    x = _convolution(x, 48)
-    x = _convolution(x, 48, stride=2)
-    x = layers.Flatten()(x)
-    x = layers.Dense(96, activation="relu")(x)
-    return layers.Dense(64, activation="relu")(x)
+    """About a quarter of ``fast``'s numbers, for where the parameters of both networks are counted together."""
+    x = _convolution(_shrunk(images, 16, 32), 48)
+    return _two_dense(_convolution(x, 48, stride=2), 96)
 
 
 def _medium(images: Any) -> Any:
     """Half of ``fast``'s numbers, in one convolution more: for transforms of more numbers than an affine one's."""
-    x = _convolution(images, 24, kernel=5, stride=2)
-    x = _convolution(x, 48, stride=2)
+    x = _convolution(_shrunk(images, 24, 48), 64)
+    return _two_dense(_convolution(x, 64, stride=2), 160)
+
+
+def _shrunk(images: Any, first_filters: int, filters: int) -> Any:
+    """A quarter of the sides by strided convolutions, and on until they are at most 10 px."""
+    x = _convolution(images, first_filters, kernel=5, stride=2)
+    x = _convolution(x, filters, stride=2)
     while max(x.shape[1:3]) > 10:
-        x = _convolution(x, 48, stride=2)
-    x = _convolution(x, 64)
-    x = _convolution(x, 64, stride=2)
+        x = _convolution(x, filters, stride=2)
+    return x
+
+
+def _two_dense(x: Any, units: int) -> Any:
     x = layers.Flatten()(x)
-    x = layers.Dense(160, activation="relu")(x)
+    x = layers.Dense(units, activation="relu")(x)
     return layers.Dense(64, activation="relu")(x)
 
 
