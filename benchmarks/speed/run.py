@@ -1,6 +1,6 @@
 """Measures ours and the peers side by side, part by part; then writes the table and the chart of all parts.
 
-    make bench                              everything: an hour on two cores, which must have nothing else to do
+    make bench                              everything, on a machine that must have nothing else to do
     make bench PARTS="warp engine"          some parts
     .venv/bin/python benchmarks/speed/run.py --table     the table and the chart alone, from the results that are here
 

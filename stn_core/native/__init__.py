@@ -121,7 +121,7 @@ def _library() -> Any:
     except OSError:
         raise Unsupported(
             "the sampler in C is missing, as this package was installed without a C compiler: install one (gcc), and "
-            "the package again; or choose the engine tensorflow"
+            "the package again"
         ) from None
     library.stn_warp.argtypes = [
         _POINTER, ctypes.c_int, _INTEGER, _INTEGER, _INTEGER,

@@ -344,7 +344,7 @@ def test_wrong_arrays_are_refused(images: Any, ids: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 32767, 1, 1), (1, 1, 32767, 1)])
-def test_a_side_that_opencv_cannot_distort_is_refused(shape: Any) -> None:
+def test_a_side_that_the_sampler_does_not_count_to_is_refused(shape: Any) -> None:
     with pytest.raises(BadTensor, match="sides of at most 32766 px"):
         augment(np.zeros(shape, np.uint8), load_recipe("rotation"), 0)
     longest = np.zeros([min(side, 32766) for side in shape], np.uint8)
