@@ -175,7 +175,7 @@ class MicroBatcher:
         while self._groups and self._in_flight < self._max_in_flight:
             now = loop.time()
             group, due_s = self._next_group()
-            if due_s > now:
+            if due_s > now and self._in_flight:  # while nothing runs, to wait for more would only lose time
                 self._schedule(due_s - now)
                 return
             slices = self._take(group)

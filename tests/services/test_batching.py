@@ -143,20 +143,44 @@ async def test_batches_grow_while_all_slots_are_taken_and_slots_are_bounded() ->
 
 async def test_the_wait_gathers_requests_of_several_turns_and_a_full_batch_does_not_wait() -> None:
     run = Doubler()
+    run.gate.clear()
     batcher = MicroBatcher(run, stage(batch_wait_ms=600_000.0, max_in_flight_batches=9))
     tasks = []
-    for i in range(8):
+    for i in range(9):  # the first finds nothing under way, and does not wait
         tasks.append(asyncio.create_task(batcher.submit("op", request(i, 1))))
         await settle()
+    assert run.sizes == [1, 8]
+    run.gate.set()
     await asyncio.wait_for(asyncio.gather(*tasks), 60)
-    assert run.sizes == [8]
 
 
-async def test_a_batch_that_does_not_fill_waits_its_time_and_runs() -> None:
-    batcher = MicroBatcher(Doubler(), stage(batch_wait_ms=200.0))
+async def test_beside_a_batch_under_way_one_that_does_not_fill_waits_its_time_and_runs() -> None:
+    run = Doubler()
+    run.gate.clear()
+    batcher = MicroBatcher(run, stage(batch_wait_ms=200.0))
+    first = asyncio.create_task(batcher.submit("op", request(0, 1)))
+    await settle()
     started_s = asyncio.get_running_loop().time()
-    await batcher.submit("op", request(0, 1))
+    second = asyncio.create_task(batcher.submit("op", request(1, 1)))
+    while len(run.sizes) < 2:
+        await asyncio.sleep(0.01)
     assert asyncio.get_running_loop().time() - started_s >= 0.2
+    run.gate.set()
+    await asyncio.gather(first, second)
+
+
+async def test_nothing_waits_once_nothing_is_under_way_any_more() -> None:
+    run = Doubler()
+    run.gate.clear()
+    batcher = MicroBatcher(run, stage(batch_wait_ms=600_000.0))
+    tasks = [asyncio.create_task(batcher.submit("op", request(0, 1)))]
+    await settle()
+    tasks += [asyncio.create_task(batcher.submit("op", request(i, 1))) for i in (1, 2)]
+    await settle()
+    assert run.sizes == [1]
+    run.gate.set()
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
+    assert run.sizes == [1, 2]
 
 
 async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
