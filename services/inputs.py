@@ -11,8 +11,8 @@ from services.settings import Limits
 from stn_core.errors import BadTensor, StnError, TooLarge, shortened
 from stn_core.geometry import Size
 from stn_core.pictures import CHANNELS, REQUEST_FORMATS, decode_picture
+from stn_core.tensors import datatype_of
 from stn_core.transforms import check_shape
-from stn_core.wire import datatype_of
 
 IMAGE_DATATYPES = ("UINT8", "FP32", "BYTES")
 MAX_THETA = 1e6

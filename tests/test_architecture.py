@@ -20,7 +20,7 @@ OURS = set(PACKAGES)
 MAY_IMPORT = {  # patterns of module names; "stn_core" alone is its version
     "stn_core": ["stn_core*"],
     "services": ["services*", "stn_core*"],
-    "stn_client": ["stn_client*", "stn_core", "stn_core.draws", "stn_core.errors", "stn_core.wire"],
+    "stn_client": ["stn_client*", "stn_core", "stn_core.draws", "stn_core.errors", "stn_core.tensors", "stn_core.wire"],
     "stn_cli": ["*"],
 }
 ONE_HOME = {  # a library that one room alone may import

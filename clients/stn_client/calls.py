@@ -15,7 +15,8 @@ from stn_client.results import Augmentation, Classification, Prediction, Rectifi
 from stn_client.splitting import Arrays, Limits, joined, split
 from stn_core.draws import image_ids
 from stn_core.errors import StnError, TooLarge, UnknownModel
-from stn_core.wire import HEADER_LENGTH, datatype_of, decode_response, encode_request
+from stn_core.tensors import datatype_of
+from stn_core.wire import HEADER_LENGTH, decode_response, encode_request
 
 READY_TIMEOUT_S = 5.0
 

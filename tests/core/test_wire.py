@@ -12,12 +12,11 @@ from hypothesis.extra import numpy as hnp
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
 
 from stn_core.errors import BadBody, BadTensor
+from stn_core.tensors import DTYPES, datatype_of
 from stn_core.wire import (
-    DTYPES,
     HEADER_LENGTH,
     InferRequest,
     RequestedOutput,
-    datatype_of,
     decode_request,
     decode_response,
     encode_request,
