@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -17,76 +16,82 @@ from stn_core.errors import BadBundle
 from stn_core.geometry import Size
 from stn_core.transforms import compose
 
-MIN_IMAGES_A_THREAD = 8
-"""Fewer are done sooner than another thread is woken."""
+
+class Network(NamedTuple):
+    """A network with one input and one output, loaded twice."""
+
+    single: Any
+    """For one image, in one thread: with the batch size known nothing is left to be worked out while it runs."""
+    batch: Any
+    """For batches of any size."""
+
+    def __call__(self, images: NDArray[Any]) -> NDArray[Any]:
+        session = self.single if len(images) == 1 else self.batch
+        return np.asarray(session.run(None, {"images": images})[0])
 
 
 class OnnxBackend:
-    """Sessions by the network's name, each with one input and one output; images of any batch size.
+    """Networks by their names; images of any batch size."""
 
-    Threads share a batch by its images, each with the network's own arithmetic in one thread: so nobody waits for
-    anybody within a network.
-    """
-
-    def __init__(self, manifest: Manifest, sessions: dict[str, Any], threads: int) -> None:
-        self.networks = tuple(sessions)
-        self._manifest, self._sessions, self._threads = manifest, sessions, threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="onnx") if threads > 1 else None
+    def __init__(self, manifest: Manifest, networks: dict[str, Network], threads: int) -> None:
+        self.networks = tuple(networks)
+        self._manifest, self._named, self._threads = manifest, networks, threads
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest, networks: Sequence[str], threads: int | None = None) -> OnnxBackend:
         """With networks of a checked bundle; ``threads`` of one call, by default as many as there are cores."""
-        sessions = {name: _session(folder, manifest, name) for name in networks}
-        return cls(manifest, sessions, threads or native.cores())
+        threads = threads or native.cores()
+        return cls(manifest, {name: _network(folder, manifest, name, threads) for name in networks}, threads)
 
     def localize(self, images: NDArray[Any]) -> NDArray[Any]:
         images = _to_float(images)
-        theta = self._run("localization", images)
+        theta = self._theta(images)
         for _ in range(self._manifest.passes - 1):
             straighter = self.warp(images, theta, None)
-            theta = compose(theta, self._run("localization", straighter)).astype(np.float32)
+            theta = compose(theta, self._theta(straighter)).astype(np.float32)
         return theta
 
     def warp(self, images: NDArray[Any], theta: NDArray[Any], size: Size | None) -> NDArray[Any]:
         return native.warp(images, theta, size, self._manifest.fill_fraction, self._threads)
 
     def classify(self, images: NDArray[Any]) -> NDArray[Any]:
-        return self._run("classifier", _to_float(images))
+        return self._named["classifier"](_to_float(images))
 
-    def _run(self, network: str, images: NDArray[Any]) -> NDArray[Any]:
-        session = self._sessions[network]
-
-        def run(part: NDArray[Any]) -> NDArray[Any]:
-            return np.asarray(session.run(None, {"images": part})[0])
-
-        parts = min(self._threads, len(images) // MIN_IMAGES_A_THREAD)
-        if self._pool is None or parts <= 1:
-            found = run(images)
-        else:
-            found = np.concatenate(list(self._pool.map(run, np.array_split(images, parts))))
-        return found if network == "classifier" else found.reshape(-1, *self._manifest.theta_shape)
+    def _theta(self, images: NDArray[Any]) -> NDArray[Any]:
+        return self._named["localization"](images).reshape(-1, *self._manifest.theta_shape)
 
 
-def _session(folder: Path, manifest: Manifest, network: str) -> Any:
+def _network(folder: Path, manifest: Manifest, network: str, threads: int) -> Network:
     name = f"{network}.onnx"
     if name not in manifest.files:
         raise BadBundle(
             f"bundle {folder} has no {name}: add it by `stn export --bundle {folder}`, or choose the engine tensorflow"
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    # From bytes, so that nothing in the file can point to another one.
+    file = (folder / name).read_bytes()
     try:
-        # From bytes, so that nothing in the file can point to another one.
-        session = onnxruntime.InferenceSession(
-            (folder / name).read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        batch = _session(file, threads)
+        found = [one.name for one in batch.get_inputs()]
+        if found != ["images"] or len(batch.get_outputs()) != 1:
+            raise BadBundle(f"{folder / name}: expected one input, images, and one output, got the inputs {found}")
+        return Network(_session(file, 1, batch_side=batch.get_inputs()[0].shape[0]), batch)
+    except BadBundle:
+        raise
     except Exception as error:  # ONNX Runtime's own errors have no common base
         raise BadBundle(f"{folder / name} does not load: {str(error).splitlines()[0]}") from None
-    found = [one.name for one in session.get_inputs()]
-    if found != ["images"] or len(session.get_outputs()) != 1:
-        raise BadBundle(f"{folder / name}: expected one input, images, and one output, got the inputs {found}")
-    return session
+
+
+def _session(file: bytes, threads: int, batch_side: object = None) -> Any:
+    """A session of ``threads`` threads; ``batch_side``, the name of the batch's side, fixes it to one image."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Or one network's threads, which wait for more by spinning, would be in the way of the network that runs next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if isinstance(batch_side, str):
+        options.add_free_dimension_override_by_name(batch_side, 1)
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 def _to_float(images: NDArray[Any]) -> NDArray[Any]:

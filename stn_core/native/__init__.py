@@ -49,9 +49,9 @@ def warp(
     for sides in (in_size, size or in_size):
         check_sides(sides)
     out = np.empty((len(images), *(size or in_size), images.shape[3]), images.dtype)
-    if theta.shape[1:] in ((2, 3), (3, 3)):
+    if theta.shape[2] == 3:
         min_w = 0.0 if theta.shape[1] == 2 else homography.MIN_DENOMINATOR
-        _run(images, (theta.ctypes.data, min_w, None, None), out, fill_fraction, threads)
+        _run(images, (_address(theta), min_w, None, None), out, fill_fraction, threads)
     else:
         _warp_by_places(images, theta, out, fill_fraction, threads)
     return out
@@ -75,7 +75,7 @@ def _warp_by_places(
         part = slice(start, start + step)
         with np.errstate(invalid="ignore", over="ignore"):  # nothing of an image is at such a place
             x, y = tps.pixel_places(theta[part], in_size, out_size)
-        places = (None, 0.0, x.ctypes.data, y.ctypes.data)
+        places = (None, 0.0, _address(x), _address(y))
         _run(images[part], places, out[part], fill_fraction, threads)
 
 
@@ -83,24 +83,26 @@ def _run(images: NDArray[Any], places: tuple[Any, ...], out: NDArray[Any], fill_
     """Warps all output rows, in parts of whole images where there are enough of them."""
     count, height, width = out.shape[:3]
     rows = count * height
-    parts = max(1, min(threads, out.size // MIN_VALUES_A_THREAD))
+    is_bytes = images.dtype == np.uint8
+    source = (_address(images), int(is_bytes), *images.shape[1:], *places)
+    target = (_address(out), height, width)
+    fill = fill_fraction * 255 if is_bytes else fill_fraction
+    parts = min(threads, out.size // MIN_VALUES_A_THREAD)
+    if parts <= 1:
+        _warp_rows(source, target, 0, rows, fill)
+        return
     whole = height if count >= parts else 1
     edges = [round(rows / whole * part / parts) * whole for part in range(parts + 1)]
-    is_bytes = images.dtype == np.uint8
-    fill = fill_fraction * 255 if is_bytes else fill_fraction
+    list(_pool(threads).map(lambda first, last: _warp_rows(source, target, first, last, fill), edges[:-1], edges[1:]))
 
-    def part(first: int, last: int) -> None:
-        status = _library().stn_warp(
-            images.ctypes.data, int(is_bytes), *images.shape[1:], *places, out.ctypes.data, height, width, first, last,
-            fill,
-        )  # fmt: skip
-        if status:
-            raise MemoryError("no memory to warp images in")
 
-    if parts == 1:
-        part(0, rows)
-    else:
-        list(_pool(threads).map(part, edges[:-1], edges[1:]))
+def _warp_rows(source: tuple[Any, ...], target: tuple[Any, ...], first: int, last: int, fill: float) -> None:
+    if _library().stn_warp(*source, *target, first, last, fill):
+        raise MemoryError("no memory to warp images in")
+
+
+def _address(array: NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])  # array.ctypes.data, which is slower, is the same
 
 
 def cores() -> int:
