@@ -92,12 +92,12 @@ def fit(
 
     @tf.function
     def step(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape(persistent=len(learners) > 1) as tape:
+        with tf.GradientTape() as tape:
             values = losses_of(batch).values
-        for learner, optimizer in zip(learners, optimizers, strict=True):
-            weights = learner.network.trainable_variables
-            gradients, _ = tf.clip_by_global_norm(tape.gradient(values[0], weights), MAX_GRADIENT_NORM)
-            optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        weights = [learner.network.trainable_variables for learner in learners]
+        for optimizer, theirs, found in zip(optimizers, weights, tape.gradient(values[0], weights), strict=True):
+            gradients, _ = tf.clip_by_global_norm(found, MAX_GRADIENT_NORM)
+            optimizer.apply_gradients(zip(gradients, theirs, strict=True))
         return values
 
     writer = tf.summary.create_file_writer(str(journal.log_dir / phase.name)) if journal.log_dir else None
