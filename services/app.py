@@ -11,7 +11,7 @@ from ray import serve
 from ray.serve import Application
 
 from services.batching import Columns, MicroBatcher
-from services.links import LocalLink, RemoteLink, StageLink
+from services.links import LocalLink, RemoteLink, StageLink, predict_link
 from services.settings import Placement, Settings
 from services.stages import Operation, make_stages
 from stn_core.bundle import find_bundle, read_manifest
@@ -67,6 +67,8 @@ class GatewayReplica:
         most_threads = None if None in threads else max((count for count in threads if count), default=None)
         stages = await asyncio.to_thread(make_stages, local, settings.bundle, settings.engine, most_threads)
         links: dict[str, StageLink] = {name: LocalLink(stages[name], settings.stages[name]) for name in local}
+        if "rectifier" in local and "classifier" in local:
+            links["predictor"] = predict_link(stages, settings)
         timeout_s = settings.limits.request_timeout_s
         for name, handle in handles.items():
             links[name] = RemoteLink(name, handle, timeout_s, settings.readiness_timeout_s)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.batching import Columns, retry_after_header
 from services.body import ByteBudget, read_body, whole_number
@@ -34,12 +35,26 @@ from stn_core.wire import HEADER_LENGTH, InferRequest, Message, decode_request, 
 
 logger = logging.getLogger("ray.serve")
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[ASGIApp]]
 
 _INLINE_BYTES = 256 * 1024
 """Messages up to this size are decoded and encoded on the event loop; a thread would cost more."""
 _INLINE_JSON_BYTES = 16 * 1024
 _MICROSECONDS = 1e-6
+_MODELS, _INFER = "/v2/models/", "/infer"
+
+
+class _Answer:
+    """An encoded message as an answer, sent without the care that a ``Response`` takes of what others put into it."""
+
+    def __init__(self, message: Message) -> None:
+        self._body = message.body
+        headers = {"content-length": str(len(self._body)), **message.headers}
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        await send({"type": "http.response.body", "body": self._body})
 
 
 class Gateway:
@@ -51,8 +66,21 @@ class Gateway:
         self._budget = ByteBudget(settings.limits.max_bytes_in_flight)
         self._metadata = server_metadata(settings.limits)
 
-    def asgi_app(self) -> Starlette:
-        """The ASGI application with all routes."""
+    def asgi_app(self) -> ASGIApp:
+        """The ASGI application with all routes; ``infer``, which is nearly all there is to do, is found before them."""
+        infer, routed = _guarded(self.infer), self._routed()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            model = _model_to_infer(scope)
+            if model is None:
+                await routed(scope, receive, send)
+                return
+            response = await infer(Request({**scope, "path_params": model}, receive))
+            await response(scope, receive, send)
+
+        return app
+
+    def _routed(self) -> Starlette:
         model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
         routes: list[tuple[str, str, Handler]] = [
             *(("POST", f"{path}/infer", self.infer) for path in (model, version)),
@@ -93,14 +121,15 @@ class Gateway:
         await self._check_ready(spec.stages)
         return _json({"name": spec.name, "ready": True})
 
-    async def infer(self, request: Request) -> Response:
+    async def infer(self, request: Request) -> ASGIApp:
         spec = self._model(request)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
         timeout_s = self._limits.request_timeout_s
         try:
             with self._budget.lease() as lease:
                 async with asyncio.timeout(timeout_s) as deadline:
-                    body = await read_body(request.headers, request.stream(), self._limits, lease)
-                    decoded = await self._decode(body, whole_number(request.headers, HEADER_LENGTH))
+                    body = await read_body(headers, request.stream(), self._limits, lease)
+                    decoded = await self._decode(body, whole_number(headers, HEADER_LENGTH))
                     asked_s = _asked_timeout_s(decoded)
                     if asked_s is not None and asked_s < timeout_s:
                         timeout_s = asked_s
@@ -114,7 +143,7 @@ class Gateway:
             raise TimedOut(
                 f"model {spec.name} gave no answer within {timeout_s:g} s; send fewer images at once or try later"
             ) from None
-        return Response(message.body, headers=message.headers)
+        return _Answer(message)
 
     def _model(self, request: Request) -> ModelSpec:
         return find_model(self._pipelines.specs, request.path_params["model"], request.path_params.get("version"))
@@ -134,6 +163,16 @@ class Gateway:
         if json_bytes <= _INLINE_JSON_BYTES and len(body) <= _INLINE_BYTES:
             return decode_request(body, length)
         return await asyncio.to_thread(decode_request, body, length)
+
+
+def _model_to_infer(scope: Scope) -> dict[str, str] | None:
+    """The path parameters of a request for the unversioned ``infer``; None for all others."""
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return None
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    model = path.removeprefix(_MODELS).removesuffix(_INFER)
+    # Whatever is not exactly of this form is the router's, which knows escapes, versions and mistakes.
+    return {"model": model} if path == f"{_MODELS}{model}{_INFER}" and "/" not in model else None
 
 
 async def _encode(outputs: Columns, spec: ModelSpec, request: InferRequest) -> Message:
@@ -172,7 +211,7 @@ def _asked_timeout_s(request: InferRequest) -> float | None:
 def _guarded(handler: Handler) -> Handler:
     """``handler`` with its errors turned into problem documents."""
 
-    async def answer(request: Request) -> Response:
+    async def answer(request: Request) -> ASGIApp:
         try:
             return await handler(request)
         except StnError as error:

@@ -42,6 +42,7 @@ _COMMON_ENVIRONMENT = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
     "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "services.middleware.middlewares",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # of 5 s, a busy machine's proxy is killed while it starts
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
@@ -134,6 +135,7 @@ def environment(current: Mapping[str, str], folder: str, haproxy: bool | None = 
         wanted |= {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+            "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # a datagram to a Python process for each request
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
             "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",

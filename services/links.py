@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
+import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from services.batching import Columns
-from services.settings import StageSettings
-from services.stages import Operation, Stage
+from services.batching import BatchKey, Columns
+from services.settings import Settings, StageSettings
+from services.stages import Operation, PredictStage, Stage
 from stn_core.errors import Overloaded, StnError, Unavailable
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ logger = logging.getLogger("ray.serve")
 
 MAX_BY_VALUE_BYTES = 1_000_000
 """Above this a batch goes through shared memory; by value, which is faster below, Ray takes at most 4 MiB a message."""
+
+INLINE_S = 0.5e-3
+"""The event loop may be held up for so long by a stage; a thread's start and end cost about as much."""
 
 _ATTEMPTS = 2
 
@@ -34,18 +39,40 @@ class StageLink(Protocol):
 
 
 class LocalLink:
-    """A stage in this process, run in threads of its own so that the event loop stays free."""
+    """A stage in this process, run in threads of its own so that the event loop stays free.
+
+    What will be done sooner than a thread is woken, as the last such call tells, is done on the loop itself.
+    """
 
     def __init__(self, stage: Stage, settings: StageSettings) -> None:
         self._stage = stage
         self._max_batch_images = settings.max_batch_images
         self._threads = ThreadPoolExecutor(settings.max_in_flight_batches, thread_name_prefix=type(stage).__name__)
+        self._in_threads = 0
+        self._last_key: BatchKey | None = None
+        self._last_s_per_image = math.inf
 
     async def call(self, operation: Operation, columns: Columns) -> Columns:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, operation, columns)
+        key, images = BatchKey.of(operation, columns), len(next(iter(columns.values())))
+        expected_s = self._last_s_per_image * images if key == self._last_key else math.inf
+        if self._in_threads == 0 and expected_s <= INLINE_S:
+            result, seconds = self._timed(operation, columns)
+        else:
+            self._in_threads += 1
+            try:
+                loop = asyncio.get_running_loop()
+                result, seconds = await loop.run_in_executor(self._threads, self._timed, operation, columns)
+            finally:
+                self._in_threads -= 1
+        self._last_key, self._last_s_per_image = key, seconds / images
+        return result
 
     async def ready(self) -> bool:
         return True
+
+    def _timed(self, operation: Operation, columns: Columns) -> tuple[Columns, float]:
+        started_s = time.perf_counter()
+        return self._run(operation, columns), time.perf_counter() - started_s
 
     def _run(self, operation: Operation, columns: Columns) -> Columns:
         images = len(next(iter(columns.values())))
@@ -58,6 +85,13 @@ class LocalLink:
             for start in range(0, images, step)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def predict_link(stages: dict[str, Stage], settings: Settings) -> LocalLink:
+    """The rectifier and the classifier as one stage, in batches that neither finds too large."""
+    most_images = min(settings.rectifier.max_batch_images, settings.classifier.max_batch_images)
+    stage = PredictStage(stages["rectifier"], stages["classifier"])
+    return LocalLink(stage, settings.rectifier.model_copy(update={"max_batch_images": most_images}))
 
 
 class RemoteLink:

@@ -12,7 +12,7 @@ from services.inputs import ImageRules, check_names, check_spline, read_ids, rea
 from services.links import StageLink
 from services.protocol import ModelSpec, model_specs
 from services.settings import Settings
-from services.stages import Operation, augment_operation
+from services.stages import CLASSIFY, Operation, augment_operation
 from stn_core.bundle import Manifest
 from stn_core.draws import image_ids
 from stn_core.errors import BadRecipe, BadTensor, Unsupported, brief
@@ -23,7 +23,6 @@ from stn_core.wire import InferRequest
 MAX_SEED = 2**63 - 1
 _INLINE_BYTES = 64 * 1024
 _INLINE_RECIPE_CHARACTERS = 4096
-_CLASSIFY = Operation("classify")
 _LOCALIZE = Operation("localize")
 _WARP = Operation("warp")
 
@@ -57,7 +56,7 @@ class Pipelines:
             "augment": self._prepare_augment,
         }
         runs: dict[str, tuple[Callable[[Any, Columns], Awaitable[Columns]], str]] = {
-            "predict": (self._run_predict, "rectifier"),
+            "predict": (links["predictor"].call if "predictor" in links else self._run_predict, "rectifier"),
             "rectify": (links["rectifier"].call, "rectifier"),
             "classify": (links["classifier"].call, "classifier"),
             "warp": (links["rectifier"].call, "rectifier"),
@@ -85,7 +84,7 @@ class Pipelines:
 
     async def _run_predict(self, operation: Operation, columns: Columns) -> Columns:
         rectified = await self._links["rectifier"].call(operation, columns)
-        classified = await self._links["classifier"].call(_CLASSIFY, {"images": rectified["rectified"]})
+        classified = await self._links["classifier"].call(CLASSIFY, {"images": rectified["rectified"]})
         return {**classified, **rectified}
 
     def _prepare_predict(self, request: InferRequest) -> Work:
@@ -104,7 +103,7 @@ class Pipelines:
 
     def _prepare_classify(self, request: InferRequest) -> Work:
         check_names(request.inputs, ("images",))
-        return Work(_CLASSIFY, {"images": read_images(request.inputs["images"], self._straight)})
+        return Work(CLASSIFY, {"images": read_images(request.inputs["images"], self._straight)})
 
     def _prepare_warp(self, request: InferRequest) -> Work:
         check_names(request.inputs, ("images", "theta"))
