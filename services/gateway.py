@@ -14,9 +14,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.batching import Columns, retry_after_header
+from services.batching import retry_after_header
 from services.body import ByteBudget, read_body, whole_number
-from services.pipelines import Pipelines
+from services.pipelines import Outcome, Pipelines
 from services.protocol import ModelSpec, find_model, server_metadata
 from services.settings import Settings
 from stn_core.errors import (
@@ -135,8 +135,8 @@ class Gateway:
                         timeout_s = asked_s
                         deadline.reschedule(asyncio.get_running_loop().time() + asked_s)
                     _check_outputs(spec, decoded)
-                    outputs = await self._pipelines.infer(spec, decoded)
-                    message = await _encode(outputs, spec, decoded)
+                    outcome = await self._pipelines.infer(spec, decoded)
+                    message = await _encode(outcome, spec, decoded)
         except ClientDisconnect:
             raise BadBody("the client went away before the end of the body") from None
         except TimeoutError:
@@ -175,13 +175,13 @@ def _model_to_infer(scope: Scope) -> dict[str, str] | None:
     return {"model": model} if path == f"{_MODELS}{model}{_INFER}" and "/" not in model else None
 
 
-async def _encode(outputs: Columns, spec: ModelSpec, request: InferRequest) -> Message:
+async def _encode(outcome: Outcome, spec: ModelSpec, request: InferRequest) -> Message:
     # In the model's own order, and without columns that travelled between stages only.
-    chosen = {name: outputs[name] for name in spec.output_names if name in outputs}
+    chosen = {name: outcome.outputs[name] for name in spec.output_names if name in outcome.outputs}
     size = sum(array.nbytes for array in chosen.values())
     if size <= (_INLINE_BYTES if _all_binary(request) else _INLINE_JSON_BYTES):
-        return encode_response(chosen, spec.name, spec.version, request)
-    return await asyncio.to_thread(encode_response, chosen, spec.name, spec.version, request)
+        return encode_response(chosen, spec.name, spec.version, request, outcome.parameters)
+    return await asyncio.to_thread(encode_response, chosen, spec.name, spec.version, request, outcome.parameters)
 
 
 def _all_binary(request: InferRequest) -> bool:

@@ -16,7 +16,7 @@ from services.stages import CLASSIFY, Operation, augment_operation
 from stn_core.bundle import Manifest
 from stn_core.draws import image_ids
 from stn_core.errors import BadRecipe, BadTensor, Unsupported, brief
-from stn_core.recipes import Recipe, distorted_size, parse_recipe, theta_shape_of
+from stn_core.recipes import Recipe, distorted_size, parse_recipe, steps_by_imgaug, theta_shape_of
 from stn_core.transforms import THETA_SHAPES
 from stn_core.wire import InferRequest
 
@@ -28,10 +28,18 @@ _WARP = Operation("warp")
 
 
 class Work(NamedTuple):
-    """A checked request: what to do with which arrays."""
+    """A checked request: what to do with which arrays, and what the answer says beside its outputs."""
 
     operation: Operation
     columns: Columns
+    parameters: dict[str, str] = {}  # noqa: RUF012  # never changed
+
+
+class Outcome(NamedTuple):
+    """The outputs of one request by name, and the parameters of its answer."""
+
+    outputs: Columns
+    parameters: dict[str, str]
 
 
 class Pipelines:
@@ -67,14 +75,16 @@ class Pipelines:
             for name, (run, stage) in runs.items()
         }
 
-    async def infer(self, spec: ModelSpec, request: InferRequest) -> Columns:
-        """The outputs of one request, by name."""
+    async def infer(self, spec: ModelSpec, request: InferRequest) -> Outcome:
+        """What one request comes to."""
         prepare = self._prepare[spec.name]
         if _is_quick(request):
             work = prepare(request)
         else:
             work = await asyncio.get_running_loop().run_in_executor(self._decoding, prepare, request)
-        return await self._batchers[spec.name].submit(work.operation, work.columns, work.operation.result_bytes)
+        batcher = self._batchers[spec.name]
+        outputs = await batcher.submit(work.operation, work.columns, work.operation.result_bytes)
+        return Outcome(outputs, work.parameters)
 
     async def unready_stages(self, stages: tuple[str, ...] | None = None) -> list[str]:
         """Which of ``stages`` (all when None) are not loaded and warm."""
@@ -124,7 +134,9 @@ class Pipelines:
         given = request.inputs.get("ids")
         # Ids of the whole request, so that neither its neighbours nor its slices have a say in what is drawn.
         ids = image_ids(images) if given is None else read_ids(given, len(images))
-        return Work(operation, {"images": images, "ids": ids})
+        slow_steps = steps_by_imgaug(recipe)
+        said = {"by_imgaug": ",".join(slow_steps)} if slow_steps else {}
+        return Work(operation, {"images": images, "ids": ids}, said)
 
 
 def _read_recipe(request: InferRequest) -> tuple[Recipe, int]:

@@ -14,7 +14,16 @@ from stn_core.draws import Ids, image_ids
 from stn_core.errors import BadTensor, Unsupported
 from stn_core.geometry import IDENTITY, Size
 from stn_core.native import check_sides, warp
-from stn_core.recipes import DrawnStep, Recipe, canvas_theta, distorted_size, draw, known_theta, theta_shape_of
+from stn_core.recipes import (
+    DrawnStep,
+    Recipe,
+    canvas_theta,
+    distorted_size,
+    draw,
+    known_theta,
+    steps_by_imgaug,
+    theta_shape_of,
+)
 from stn_core.recipes.drawing import composed_theta
 from stn_core.recipes.steps import Clutter, GeometricLeaf
 from stn_core.transforms import as_shape, invert
@@ -61,8 +70,7 @@ def augment(images: NDArray[Any], recipe: Recipe, seed: int, ids: Ids | None = N
         rectifying = invert(theta)
     except Unsupported:  # a spline
         rectifying = None
-    by_imgaug = tuple(item.step.op for item in drawn if not isinstance(item.step, GeometricLeaf | Clutter))
-    return Augmentation(_apply(images, recipe, drawn, theta), theta, rectifying, exact, by_imgaug)
+    return Augmentation(_apply(images, recipe, drawn, theta), theta, rectifying, exact, steps_by_imgaug(recipe))
 
 
 def _apply(images: NDArray[Any], recipe: Recipe, drawn: list[DrawnStep], whole: NDArray[np.float64]) -> NDArray[Any]:

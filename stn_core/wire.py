@@ -108,7 +108,11 @@ def encode_request(
 
 
 def encode_response(
-    outputs: Mapping[str, Array], model_name: str, model_version: str, request: InferRequest
+    outputs: Mapping[str, Array],
+    model_name: str,
+    model_version: str,
+    request: InferRequest,
+    parameters: Mapping[str, Any] | None = None,
 ) -> Message:
     """The answer to ``request``: the outputs it asked for, in its order, each as binary or JSON as it asked."""
     if request.outputs is None:
@@ -121,6 +125,8 @@ def encode_response(
     header: dict[str, Any] = {"model_name": model_name, "model_version": model_version}
     if request.id is not None:
         header["id"] = request.id
+    if parameters:
+        header["parameters"] = dict(parameters)
     return _encode(header, "outputs", chosen)
 
 

@@ -12,7 +12,7 @@ from stn_client.errors import BadAnswer
 from stn_client.flow import Failure, Flow, Parallel, Request, Response, Retry, exchange
 from stn_client.inputs import ImageBatch, checked_ids, checked_recipe, checked_seed, checked_theta
 from stn_client.results import Augmentation, Classification, Prediction, Rectification
-from stn_client.splitting import Arrays, Limits, joined, split
+from stn_client.splitting import Answer, Arrays, Limits, joined, split
 from stn_core.draws import image_ids
 from stn_core.errors import StnError, TooLarge, UnknownModel
 from stn_core.tensors import datatype_of
@@ -48,22 +48,22 @@ class Calls:
 
     def predict(self, images: object) -> Flow[Prediction]:
         batch = ImageBatch.of(images)
-        outputs = yield from self._infer("predict", {"images": batch.array})
-        return Prediction(**(outputs | {"rectified": batch.like_input(outputs["rectified"])}))
+        outputs, _ = yield from self._infer("predict", {"images": batch.array})
+        return Prediction(**({**outputs, "rectified": batch.like_input(outputs["rectified"])}))
 
     def rectify(self, images: object) -> Flow[Rectification]:
         batch = ImageBatch.of(images)
-        outputs = yield from self._infer("rectify", {"images": batch.array})
-        return Rectification(**(outputs | {"rectified": batch.like_input(outputs["rectified"])}))
+        outputs, _ = yield from self._infer("rectify", {"images": batch.array})
+        return Rectification(**({**outputs, "rectified": batch.like_input(outputs["rectified"])}))
 
     def classify(self, images: object) -> Flow[Classification]:
-        outputs = yield from self._infer("classify", {"images": ImageBatch.of(images).array})
+        outputs, _ = yield from self._infer("classify", {"images": ImageBatch.of(images).array})
         return Classification(**outputs)
 
     def warp(self, images: object, theta: object) -> Flow[NDArray[Any]]:
         batch = ImageBatch.of(images, unit_range=False)  # a warp is linear: any values will do
         inputs = {"images": batch.array, "theta": checked_theta(theta, len(batch.array))}
-        outputs = yield from self._infer("warp", inputs)
+        outputs, _ = yield from self._infer("warp", inputs)
         return batch.like_input(outputs["images"])
 
     def augment(self, images: object, recipe: object, seed: object, ids: object = None) -> Flow[Augmentation]:
@@ -71,13 +71,16 @@ class Calls:
         parameters = {"recipe": checked_recipe(recipe), "seed": checked_seed(seed)}
         # Ids of the whole batch: equal images are numbered among all of them, however the batch is split.
         numbers = image_ids(batch.array) if ids is None else checked_ids(ids, len(batch.array))
-        outputs = yield from self._infer("augment", {"images": batch.array, "ids": numbers}, parameters)
-        distorted = batch.like_input(outputs["images"])
-        return Augmentation(distorted, outputs["theta"], outputs.get("theta_rectifying"), outputs["exact"])
+        outputs, said = yield from self._infer("augment", {"images": batch.array, "ids": numbers}, parameters)
+        return Augmentation(
+            batch.like_input(outputs["images"]),
+            outputs["theta"],
+            outputs.get("theta_rectifying"),
+            outputs["exact"],
+            tuple(filter(None, str(said.get("by_imgaug", "")).split(","))),
+        )
 
-    def _infer(
-        self, model: str, inputs: Arrays, parameters: Mapping[str, Any] | None = None
-    ) -> Flow[dict[str, NDArray[Any]]]:
+    def _infer(self, model: str, inputs: Arrays, parameters: Mapping[str, Any] | None = None) -> Flow[Answer]:
         if self._limits is None:
             self._limits = yield from self._ask_limits()
         rows = split(inputs, len(orjson.dumps(parameters)), self._limits)
@@ -98,26 +101,26 @@ class Calls:
 
     def _infer_rows(
         self, model: str, inputs: Arrays, parameters: Mapping[str, Any] | None, rows: slice
-    ) -> Flow[dict[str, NDArray[Any]]]:
+    ) -> Flow[Answer]:
         part = {name: array[rows] for name, array in inputs.items()}
         names = None if OPTIONAL_OUTPUTS & OUTPUTS[model].keys() else list(OUTPUTS[model])
         message = encode_request(part, outputs=names, parameters=parameters)
         request = Request("POST", f"/v2/models/{model}/infer", message.parts, message.headers)
         try:
-            return (yield from exchange(request, self._retry, lambda answer: _read_outputs(answer, model, part)))
+            return (yield from exchange(request, self._retry, lambda answer: _read_answer(answer, model, part)))
         except StnError as error:
             error.add_note(f"in the request with images {rows.start} to {rows.stop - 1} of {len(inputs['images'])}")
             raise
 
 
-def _read_outputs(answer: Response, model: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
-    """The outputs of ``model`` by name; BadAnswer if one is missing, or is not what the protocol says."""
+def _read_answer(answer: Response, model: str, inputs: Arrays) -> Answer:
+    """What ``model`` answered; BadAnswer if one is missing, or is not what the protocol says."""
     length = answer.headers.get(HEADER_LENGTH)
     try:
-        outputs = decode_response(answer.body, None if length is None else int(length)).outputs
+        decoded = decode_response(answer.body, None if length is None else int(length))
     except (StnError, ValueError) as error:
         raise BadAnswer(f"expected an answer of the v2 protocol from model {model}: {error}") from None
-    images = inputs["images"]
+    images, outputs = inputs["images"], decoded.outputs
     for name, datatype in OUTPUTS[model].items():
         if name not in outputs:
             if name in OPTIONAL_OUTPUTS:
@@ -129,7 +132,7 @@ def _read_outputs(answer: Response, model: str, inputs: Arrays) -> dict[str, NDA
                 f"{name}: expected {expected} [{len(images)}, ...] from model {model}, "
                 f"got {datatype_of(output)} {list(output.shape)}"
             )
-    return {name: outputs[name] for name in OUTPUTS[model] if name in outputs}
+    return Answer({name: outputs[name] for name in OUTPUTS[model] if name in outputs}, decoded.parameters)
 
 
 def _read_json_object(answer: Response) -> dict[str, Any]:

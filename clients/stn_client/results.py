@@ -46,10 +46,12 @@ class Augmentation:
     """Distorted ``images``, of the canvas' size if the recipe has one: ``distorted(u) = original(theta u)``.
 
     ``theta_rectifying`` is the inverse of ``theta`` and straightens them; None for a spline, which has no inverse. Both
-    are exact where ``exact [N]`` is true; where it is false, an ``elastic`` step moved pixels too.
+    are exact where ``exact [N]`` is true; where it is false, an ``elastic`` step moved pixels too. ``by_imgaug`` names
+    the recipe's steps that no warp composes with, which imgaug applies image by image and so much slower.
     """
 
     images: NDArray[Any]
     theta: NDArray[np.float64]
     theta_rectifying: NDArray[np.float64] | None
     exact: NDArray[np.bool_]
+    by_imgaug: tuple[str, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,16 +53,24 @@ def split(inputs: Arrays, parameters_bytes: int, limits: Limits) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def joined(answers: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+class Answer(NamedTuple):
+    """The outputs of one model by name, and the parameters that the service gave with them."""
+
+    outputs: Mapping[str, NDArray[Any]]
+    parameters: Mapping[str, Any]
+
+
+def joined(answers: Sequence[Answer]) -> Answer:
     """The answers as one, in their order; copies, so that the arrays are the caller's own and can be written to."""
     together: dict[str, NDArray[Any]] = {}
-    if any(answer.keys() != answers[0].keys() for answer in answers):
-        shown = "; ".join(sorted({", ".join(answer) for answer in answers}))
+    outputs = [answer.outputs for answer in answers]
+    if any(one.keys() != outputs[0].keys() for one in outputs):
+        shown = "; ".join(sorted({", ".join(one) for one in outputs}))
         raise BadAnswer(f"expected the same outputs in every answer, got {shown}")
-    for name in answers[0]:
-        parts = [answer[name] for answer in answers]
+    for name in outputs[0]:
+        parts = [one[name] for one in outputs]
         if len({(part.dtype, part.shape[1:]) for part in parts}) > 1:
             shapes = ", ".join(sorted({f"{part.dtype} {['N', *part.shape[1:]]}" for part in parts}))
             raise BadAnswer(f"{name}: expected the same shape in every answer, got {shapes}")
         together[name] = np.concatenate(parts)
-    return together
+    return Answer(together, answers[0].parameters)

@@ -12,6 +12,7 @@ from stn_core.recipes.drawing import (
     is_exact,
     is_geometric,
     known_theta,
+    steps_by_imgaug,
     theta_shape_of,
 )
 from stn_core.recipes.loading import load_recipe, parse_recipe, shipped_recipes
@@ -29,5 +30,6 @@ __all__ = [
     "load_recipe",
     "parse_recipe",
     "shipped_recipes",
+    "steps_by_imgaug",
     "theta_shape_of",
 ]

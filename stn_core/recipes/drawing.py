@@ -16,6 +16,7 @@ from stn_core.geometry import CORNERS, Size
 from stn_core.homography import from_points
 from stn_core.recipes.steps import (
     Affine,
+    Clutter,
     Elastic,
     FlipHorizontal,
     FlipVertical,
@@ -67,6 +68,11 @@ def draw(recipe: Recipe, seed: int, ids: Ids) -> list[DrawnStep]:
 def is_exact(recipe: Recipe) -> bool:
     """True if theta tells all of what the recipe does to an image's shape, for every image."""
     return not any(isinstance(leaf, Elastic) for leaf in leaves(recipe.steps))
+
+
+def steps_by_imgaug(recipe: Recipe) -> tuple[str, ...]:
+    """The steps that no warp composes with: imgaug applies them, image by image and so much slower."""
+    return tuple(leaf.op for leaf in leaves(recipe.steps) if not isinstance(leaf, GeometricLeaf | Clutter))
 
 
 def is_geometric(recipe: Recipe) -> bool:

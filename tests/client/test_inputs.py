@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stn_client.inputs import ImageBatch, checked_ids, checked_recipe, checked_seed, checked_theta
-from stn_client.splitting import HEADER_ROOM_BYTES, Limits, joined, split
+from stn_client.splitting import HEADER_ROOM_BYTES, Answer, Limits, joined, split
 
 from stn_core.errors import BadRecipe, BadTensor, InvalidInput, TooLarge
 
@@ -162,4 +162,4 @@ def test_limits_are_read() -> None:
 def test_joined_arrays_are_the_callers_own() -> None:
     part = np.frombuffer(b"abcd", np.uint8).reshape(2, 2)
     assert not part.flags.writeable
-    assert joined([{"x": part}])["x"].flags.writeable
+    assert joined([Answer({"x": part}, {})]).outputs["x"].flags.writeable

@@ -115,10 +115,19 @@ def test_a_spline_is_told_whole_and_has_no_inverse(
 ) -> None:
     images = digits[0][:50]
     augmentation = call(service_url, "augment", images, "elastic", 7)
+    assert augmentation.by_imgaug == ()
     assert augmentation.theta.shape == (50, 16, 2)
     assert augmentation.theta_rectifying is None
     again = call(service_url, "warp", images, augmentation.theta).astype(int)
     assert np.abs(again - augmentation.images).max() <= 1
+
+
+def test_steps_that_imgaug_applies_are_named(
+    service_url: str, call: Call, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    augmentation = call(service_url, "augment", digits[0][:3], "camera", 7)
+    assert augmentation.by_imgaug == ("gaussian_blur", "gaussian_noise", "contrast", "brightness")
+    assert call(service_url, "augment", digits[0][:3], RECIPE, 7).by_imgaug == ()
 
 
 def test_a_canvas_makes_larger_images(service_url: str, call: Call, digits: tuple[np.ndarray, np.ndarray]) -> None:
