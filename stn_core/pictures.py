@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stn_core.errors import InvalidInput, StnError, TooLarge, shortened
+from stn_core.plain_pictures import luma, plain_picture, plain_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -43,33 +44,26 @@ def decode_picture(
     ``channels``: 1 gray, 3 colour, 4 colour and opacity (nothing is made black then); None gives 1 where all of the
     picture is gray, else 3. ``size`` (height, width) resizes it. ``check_size(height, width)`` may refuse the picture
     before any pixel is decoded; a picture that is turned by EXIF comes out with the two exchanged. Raises TooLarge
-    above ``max_pixels``, and InvalidInput with the reason if it cannot be read.
+    above ``max_pixels``, and InvalidInput with the reason if it cannot be read. Gray from a plain JPEG in colour is the
+    luminance in the file, some levels off Pillow's gray; all else is as Pillow reads it.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     if channels not in (None, *CHANNELS):
         raise InvalidInput(f"expected 1, 3 or 4 channels, which pictures can have, got {channels}")
+
+    def check(height: int, width: int) -> None:
+        if check_size is not None:
+            check_size(height, width)
+        if width * height > max_pixels:
+            raise TooLarge(f"expected at most {max_pixels} pixels in a picture, got {height} x {width}")
+
     try:
-        with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=tuple(formats)) as opened:
-            width, height = opened.size  # from the header: a small file may hold a huge picture
-            if check_size is not None:
-                check_size(height, width)
-            if width * height > max_pixels:
-                raise TooLarge(f"expected at most {max_pixels} pixels in a picture, got {height} x {width}")
-            picture = _flattened(_in_8_bits(ImageOps.exif_transpose(opened)), keep_alpha=channels == 4)
-            if size is not None and picture.size != (size[1], size[0]):
-                picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-            if channels == 1:
-                picture = picture.convert("L")
+        pixels = None if channels == 4 else _by_opencv(source, channels, size, formats, check)
+        if pixels is None:
+            pixels = _by_pillow(source, channels, size, formats, check)
     except StnError:
         raise
-    except UnidentifiedImageError:
-        raise InvalidInput(f"not a readable picture: expected {', '.join(formats)}") from None
-    except Image.DecompressionBombError as error:
-        raise TooLarge(str(error)) from None
-    except Exception as error:  # Pillow raises many kinds for broken files
-        raise InvalidInput(shortened(f"{type(error).__name__}: {error}")) from None
-    pixels = np.asarray(picture)
+    except Exception as error:
+        raise _refusal(error, formats) from None
     if channels is None and (pixels == pixels[..., :1]).all():
         pixels = pixels[..., 0]
     return pixels if pixels.ndim == 3 else pixels[..., None]
@@ -86,6 +80,63 @@ def picture_size(path: Path, formats: Collection[str] = FILE_FORMATS) -> Size:
     except Exception as error:  # Pillow raises many kinds for broken files
         raise InvalidInput(shortened(f"{type(error).__name__}: {error}")) from None
     return (width, height) if turned else (height, width)
+
+
+def _refusal(error: Exception, formats: Collection[str]) -> StnError:
+    """What is to be raised for ``error``; Pillow raises many kinds for broken files."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return InvalidInput(f"not a readable picture: expected {', '.join(formats)}")
+    if isinstance(error, Image.DecompressionBombError):
+        return TooLarge(str(error))
+    return InvalidInput(shortened(f"{type(error).__name__}: {error}"))
+
+
+def _by_opencv(
+    source: bytes | Path,
+    channels: int | None,
+    size: Size | None,
+    formats: Collection[str],
+    check: Callable[[int, int], None],
+) -> NDArray[np.uint8] | None:
+    """A plain file's pixels; None if the file is not plain, or broken: Pillow reads it then, or has the reason."""
+    plain = plain_picture(source, formats)
+    if plain is None:
+        return None
+    check(plain.height, plain.width)
+    pixels = plain_pixels(plain, gray=channels == 1)
+    if pixels is None:
+        return None
+    if size is not None and pixels.shape[:2] != tuple(size):
+        pixels = _resized(pixels, size)
+    if channels == 1:
+        return pixels if pixels.ndim == 2 else luma(pixels)
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], channels or 1, axis=2)
+
+
+def _resized(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def _by_pillow(
+    source: bytes | Path,
+    channels: int | None,
+    size: Size | None,
+    formats: Collection[str],
+    check: Callable[[int, int], None],
+) -> NDArray[np.uint8]:
+    from PIL import Image, ImageOps
+
+    with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=tuple(formats)) as opened:
+        width, height = opened.size  # from the header: a small file may hold a huge picture
+        check(height, width)
+        picture = _flattened(_in_8_bits(ImageOps.exif_transpose(opened)), keep_alpha=channels == 4)
+        if size is not None and picture.size != (size[1], size[0]):
+            picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        return np.asarray(picture.convert("L") if channels == 1 else picture)
 
 
 def _in_8_bits(picture: Picture) -> Picture:

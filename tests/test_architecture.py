@@ -28,7 +28,7 @@ ONE_HOME = {  # a library that one room alone may import
     "starlette": ("services/",),
     "fastapi": ("services/",),
     "imgaug": ("stn_core/pixels.py",),
-    "cv2": (),
+    "cv2": ("stn_core/plain_pictures.py",),
     "typer": ("stn_cli/",),
     "rich": ("stn_cli/",),
     "httpx": ("clients/",),
