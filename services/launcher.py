@@ -170,7 +170,9 @@ def _start(config: dict[str, Any], signals: _StopSignals) -> None:
     import ray
     from ray._private import utils as ray_utils
     from ray.serve._private import api as serve_api
-    from ray.serve.config import ProxyLocation, gRPCOptions
+    from ray.serve._private.client import ServeControllerClient
+    from ray.serve.config import ControllerOptions, ProxyLocation, gRPCOptions
+    from ray.serve.context import _set_global_client as set_global_client
     from ray.serve.schema import ServeDeploySchema
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -189,13 +191,18 @@ def _start(config: dict[str, Any], signals: _StopSignals) -> None:
     if signals.asked.is_set():
         return
     try:
-        # What `serve run` does with a config; Ray has no public function for it.
-        client = serve_api.serve_start(
-            http_options=schema.http_options.model_dump(),
-            proxy_location=ProxyLocation(schema.proxy_location),
-            grpc_options=gRPCOptions(**schema.grpc_options.model_dump()),
-            global_logging_config=schema.logging_config,
+        # What `serve run` does with a config, for which Ray has no public function; but proxy and replicas start side by
+        # side.
+        controller, _ = serve_api._create_controller_and_proxy_refs(
+            schema.http_options.model_dump(),
+            gRPCOptions(**schema.grpc_options.model_dump()),
+            schema.logging_config,
+            None,
+            ControllerOptions(),
+            ProxyLocation(schema.proxy_location),
         )
+        client = ServeControllerClient(controller)
+        set_global_client(client)
         client.deploy_apps(schema, _blocking=False)
     except (ray.exceptions.RayError, TimeoutError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)

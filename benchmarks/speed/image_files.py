@@ -4,8 +4,8 @@
 
 Digits are real ones, 28 x 28 px in PNG; photos are smooth random pictures in colour, 224 x 224 px in JPEG, which the
 shipped bundle, of one channel, reads as gray. The service warps them, or predicts digits, and answers with binary
-tensors. Decoding alone is the service's own decoder in two processes or two threads, whichever is faster. For predict
-there is decoding with the engine after it too, as the networks cost more than the files.
+tensors. Decoding alone is the service's own decoder in two processes or two threads, whichever is faster. As the work
+that is asked for may cost more than the files do, there is decoding with the same work after it, in process, too.
 """
 
 from __future__ import annotations
@@ -54,9 +54,11 @@ class Way(NamedTuple):
 
 WAYS = (
     Way("warp", "digits", "decode", SHARE),
-    Way("predict", "digits", "decode", None),
-    Way("predict", "digits", "decode and engine", SHARE),
     Way("warp", "photos", "decode", SHARE),
+    Way("predict", "digits", "decode", None),
+    Way("warp", "digits", "decode and warp", None),
+    Way("warp", "photos", "decode and warp", None),
+    Way("predict", "digits", "decode and predict", None),
 )
 
 
@@ -71,8 +73,7 @@ def measure(rounds: int, seconds: float) -> dict[str, Any]:
     ):
         for _ in range(rounds):
             for beside, kind in dict.fromkeys((way.beside, way.kind) for way in WAYS):
-                work = _decode_for if beside == "decode" else _predict_for
-                us = [_alone_us(pool, work, files[kind], seconds / 2) for pool in (processes, threads)]
+                us = [_alone_us(pool, WORK[beside], files[kind], seconds / 2) for pool in (processes, threads)]
                 found[f"{beside} {kind}"].append(min(us))
             for model, kind in dict.fromkeys((way.model, way.kind) for way in WAYS):
                 plan = Plan(running.port, CONNECTIONS, seconds, len(files[kind]))
@@ -107,8 +108,11 @@ def request(model: str, files: Files) -> bytes:
     tensor = np.array(files, dtype=object)
     if model == "predict":
         return v2_request(model, {"images": tensor}, ("label", "probabilities"))
-    theta = np.tile(np.array([[1, 0, 0.1], [0, 1, 0.1]], np.float32), (len(files), 1, 1))
-    return v2_request(model, {"images": tensor, "theta": theta}, ("images",))
+    return v2_request(model, {"images": tensor, "theta": _shift(len(files))}, ("images",))
+
+
+def _shift(count: int) -> NDArray[np.float32]:
+    return np.tile(np.array([[1, 0, 0.1], [0, 1, 0.1]], np.float32), (count, 1, 1))
 
 
 def _alone_us(pool: Executor, work: Callable[[Files, float], int], files: Files, seconds: float) -> float:
@@ -123,9 +127,17 @@ def _decode_for(files: Files, seconds: float) -> int:
     return _repeated(lambda: _decode(files), len(files), seconds)
 
 
+def _warp_for(files: Files, seconds: float) -> int:
+    engine, theta = _engine(), _shift(len(files))
+    return _repeated(lambda: engine.warp(np.stack(_decode(files)), theta), len(files), seconds)
+
+
 def _predict_for(files: Files, seconds: float) -> int:
     engine = _engine()
     return _repeated(lambda: engine.classify(engine.rectify(np.stack(_decode(files)))[0]), len(files), seconds)
+
+
+WORK = {"decode": _decode_for, "decode and warp": _warp_for, "decode and predict": _predict_for}
 
 
 def _repeated(run: Callable[[], object], items: int, seconds: float) -> int:
