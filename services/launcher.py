@@ -191,8 +191,8 @@ def _start(config: dict[str, Any], signals: _StopSignals) -> None:
     if signals.asked.is_set():
         return
     try:
-        # What `serve run` does with a config, for which Ray has no public function; but proxy and replicas start side by
-        # side.
+        # What `serve run` does with a config, for which Ray has no public function; but proxy and replicas start
+        # side by side.
         controller, _ = serve_api._create_controller_and_proxy_refs(
             schema.http_options.model_dump(),
             gRPCOptions(**schema.grpc_options.model_dump()),
