@@ -77,10 +77,15 @@ class GatewayReplica:
 
     def __serve_build_asgi_app__(self) -> Any:
         from services.gateway import Gateway
+        from services.middleware import ShortCut
         from services.pipelines import Pipelines
 
         pipelines = Pipelines(self._settings, self._links, read_manifest(self._settings.bundle))
-        return Gateway(pipelines, self._settings).asgi_app()
+        app = Gateway(pipelines, self._settings).asgi_app()
+        # Where the number of replicas follows the requests under way, Ray must see each of them.
+        if serve.get_replica_context()._deployment_config.autoscaling_config is None:
+            ShortCut.gateway = app
+        return app
 
 
 def gateway_name(settings: Settings) -> str:

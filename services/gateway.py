@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.batching import retry_after_header
 from services.body import ByteBudget, read_body, whole_number
+from services.middleware import model_to_infer
 from services.pipelines import Outcome, Pipelines
 from services.protocol import ModelSpec, find_model, server_metadata
 from services.settings import Settings
@@ -41,7 +42,6 @@ _INLINE_BYTES = 256 * 1024
 """Messages up to this size are decoded and encoded on the event loop; a thread would cost more."""
 _INLINE_JSON_BYTES = 16 * 1024
 _MICROSECONDS = 1e-6
-_MODELS, _INFER = "/v2/models/", "/infer"
 
 
 class _Answer:
@@ -71,11 +71,11 @@ class Gateway:
         infer, routed = _guarded(self.infer), self._routed()
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            model = _model_to_infer(scope)
+            model = model_to_infer(scope)
             if model is None:
                 await routed(scope, receive, send)
                 return
-            response = await infer(Request({**scope, "path_params": model}, receive))
+            response = await infer(Request({**scope, "path_params": {"model": model}}, receive))
             await response(scope, receive, send)
 
         return app
@@ -163,16 +163,6 @@ class Gateway:
         if json_bytes <= _INLINE_JSON_BYTES and len(body) <= _INLINE_BYTES:
             return decode_request(body, length)
         return await asyncio.to_thread(decode_request, body, length)
-
-
-def _model_to_infer(scope: Scope) -> dict[str, str] | None:
-    """The path parameters of a request for the unversioned ``infer``; None for all others."""
-    if scope["type"] != "http" or scope["method"] != "POST":
-        return None
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
-    model = path.removeprefix(_MODELS).removesuffix(_INFER)
-    # Whatever is not exactly of this form is the router's, which knows escapes, versions and mistakes.
-    return {"model": model} if path == f"{_MODELS}{model}{_INFER}" and "/" not in model else None
 
 
 async def _encode(outcome: Outcome, spec: ModelSpec, request: InferRequest) -> Message:

@@ -22,7 +22,7 @@ logger = logging.getLogger("ray.serve")
 MAX_BY_VALUE_BYTES = 1_000_000
 """Above this a batch goes through shared memory; by value, which is faster below, Ray takes at most 4 MiB a message."""
 
-INLINE_S = 0.5e-3
+INLINE_S = 1e-3
 """The event loop may be held up for so long by a stage; a thread's start and end cost about as much."""
 
 _ATTEMPTS = 2

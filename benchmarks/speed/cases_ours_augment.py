@@ -17,13 +17,13 @@ IMAGES = 1024
 
 
 def ours() -> Case:
-    images, recipe = _digits(), load_recipe("tutorial-mix")
+    images, recipe = digits(), load_recipe("tutorial-mix")
     return lambda: augment(images, recipe, SEED), len(images)
 
 
 def imgaug() -> Case:
     """As imgaug's manual has it: one call for the batch."""
-    images, augmenter = _digits(), tutorial_mix()
+    images, augmenter = digits(), tutorial_mix()
     return lambda: augmenter(images=images), len(images)
 
 
@@ -44,10 +44,10 @@ def tutorial_mix() -> Any:
     )
 
 
-def _digits() -> NDArray[Any]:
+def digits() -> NDArray[Any]:
     """Some of each class: the sample is in the order of classes."""
-    digits = sample_digits().images
-    return digits[:: len(digits) // IMAGES][:IMAGES].copy()
+    images = sample_digits().images
+    return images[:: len(images) // IMAGES][:IMAGES].copy()
 
 
 CASES = {"ours": ours, "imgaug": imgaug}

@@ -22,9 +22,11 @@ PARTS = {
     "warp": "Warp, forward",
     "engine": "Localize, warp and classify in process",
     "training": "Training step of STN + CNN",
-    "augment": "Augmentation in process",
+    "augment": "Augmentation",
     "service": "Service over HTTP",
     "image_files": "Encoded images over HTTP",
+    "request": "Where the time of a request goes",
+    "capacity": "Latency by load",
     "start": "Start and memory",
     "growth": "Growth",
 }
