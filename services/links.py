@@ -48,22 +48,17 @@ class LocalLink:
         self._stage = stage
         self._max_batch_images = settings.max_batch_images
         self._threads = ThreadPoolExecutor(settings.max_in_flight_batches, thread_name_prefix=type(stage).__name__)
-        self._in_threads = 0
         self._last_key: BatchKey | None = None
         self._last_s_per_image = math.inf
 
     async def call(self, operation: Operation, columns: Columns) -> Columns:
         key, images = BatchKey.of(operation, columns), len(next(iter(columns.values())))
         expected_s = self._last_s_per_image * images if key == self._last_key else math.inf
-        if self._in_threads == 0 and expected_s <= INLINE_S:
+        if expected_s <= INLINE_S:
             result, seconds = self._timed(operation, columns)
         else:
-            self._in_threads += 1
-            try:
-                loop = asyncio.get_running_loop()
-                result, seconds = await loop.run_in_executor(self._threads, self._timed, operation, columns)
-            finally:
-                self._in_threads -= 1
+            loop = asyncio.get_running_loop()
+            result, seconds = await loop.run_in_executor(self._threads, self._timed, operation, columns)
         self._last_key, self._last_s_per_image = key, seconds / images
         return result
 

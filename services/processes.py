@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import random
 import signal
 import socket
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 _PR_SET_CHILD_SUBREAPER = 36
 _TCP_LISTEN = "0A"
 _POLL_S = 0.05
+_QUIET_PORTS = range(20000, 30000)  # Ray's workers have those below, its replicas and the kernel those above
 
 
 def adopt_orphans() -> None:
@@ -61,12 +63,15 @@ def end_descendants(grace_s: float = 3.0) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on just now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for opened in sockets:
-            opened.bind(("", 0))
-        return [opened.getsockname()[1] for opened in sockets]
+    """Ports that nobody listens on just now, of those that neither the kernel nor Ray hands out by itself."""
+    found: list[int] = []
+    for port in random.sample(_QUIET_PORTS, len(_QUIET_PORTS)):
+        if len(found) == count:
+            break
+        with socket.socket() as opened, contextlib.suppress(OSError):
+            opened.bind(("", port))
+            found.append(port)
+    return found
 
 
 def port_is_free(host: str, port: int) -> bool:

@@ -82,7 +82,7 @@ class Settings(_Strict):
     """``onnx``: ONNX Runtime and the sampler in C; ``tensorflow``; ``auto``: ONNX where the bundle has its files."""
     rectifier: StageSettings = StageSettings()
     classifier: StageSettings = StageSettings(placement=Placement.DEPLOYMENT)
-    augmenter: StageSettings = StageSettings(max_batch_images=64, max_in_flight_batches=1, batch_wait_ms=0.0)
+    augmenter: StageSettings = StageSettings(max_batch_images=1024, max_in_flight_batches=1, batch_wait_ms=0.0)
     limits: Limits = Limits()
     readiness_timeout_s: PositiveFloat = 2.0
     """How long ``/v2/health/ready`` waits for a stage behind a deployment to say that it is warm."""

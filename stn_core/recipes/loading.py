@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,27 @@ from stn_core.recipes.steps import Recipe
 MAX_RECIPE_BYTES = 64 * 1024
 
 
+@cache
+def _shipped(name: str) -> Recipe:
+    text = (resources.files("stn_core.recipes") / "shipped" / f"{name}.yaml").read_text()
+    return parse_recipe(_parse_yaml(text, name))
+
+
+@cache
+def _shipped_names() -> tuple[str, ...]:
+    folder = resources.files("stn_core.recipes") / "shipped"
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+
+
 def shipped_recipes() -> list[str]:
     """The names of the recipes that come with the package."""
-    folder = resources.files("stn_core.recipes") / "shipped"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return list(_shipped_names())
 
 
 def load_recipe(source: str | Path) -> Recipe:
     """A shipped recipe by name, or the recipe in a YAML or JSON file; BadRecipe says what is wrong."""
     if str(source) in shipped_recipes():
-        text = (resources.files("stn_core.recipes") / "shipped" / f"{source}.yaml").read_text()
-        return parse_recipe(_parse_yaml(text, str(source)))
+        return _shipped(str(source))
     path = Path(source)
     if not path.is_file():
         raise BadRecipe(

@@ -1,0 +1,70 @@
+"""The short cut of inference, and what becomes of all other requests."""
+
+from typing import Any
+
+import pytest
+
+from services.middleware import ShortCut, middlewares, model_to_infer
+
+INFER = "/v2/models/predict/infer"
+UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
+
+
+class App:
+    """An ASGI application that remembers what came."""
+
+    def __init__(self) -> None:
+        self.scopes: list[Any] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scopes.append(scope)
+
+
+def scope_of(path: str, method: str = "POST", **more: Any) -> dict[str, Any]:
+    return {"type": "http", "method": method, "path": path, "headers": [(b"a", b"b")], **more}
+
+
+@pytest.mark.parametrize(
+    ("scope", "model"),
+    [
+        (scope_of(INFER), "predict"),
+        (scope_of(f"/stn{INFER}", root_path="/stn"), "predict"),
+        (scope_of("/v2/models//infer"), ""),
+        (scope_of(INFER, "GET"), None),
+        (scope_of(f"/stn{INFER}"), None),
+        (scope_of(f"{INFER}/"), None),
+        (scope_of("/v2/models/infer"), None),
+        (scope_of("/v2/models/predict/versions/1/infer"), None),
+        (scope_of("/v2/models/predict"), None),
+        (scope_of("/"), None),
+        ({"type": "lifespan"}, None),
+        ({"type": "websocket", "path": INFER, "headers": []}, None),
+    ],
+)
+def test_only_the_unversioned_infer_is_taken_for_it(scope: dict[str, Any], model: str | None) -> None:
+    assert model_to_infer(scope) == model
+
+
+async def test_inference_goes_by_the_short_cut_as_it_came_and_the_rest_through_ray(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray, gateway = App(), App()
+    monkeypatch.setattr(ShortCut, "gateway", gateway)
+    app = ShortCut(ray)
+    for scope in (scope_of(INFER), scope_of("/v2"), {"type": "lifespan"}):
+        await app(scope, None, None)
+    assert gateway.scopes == [scope_of(INFER)]
+    assert [scope.get("path") for scope in ray.scopes] == ["/v2", None]
+    assert ray.scopes[0]["headers"] == [(b"a", b"b"), UNWATCHED]
+
+
+async def test_without_a_gateway_in_the_process_all_goes_through_ray_unwatched() -> None:
+    ray = App()
+    assert ShortCut.gateway is None
+    await ShortCut(ray)(scope_of(INFER), None, None)
+    assert ray.scopes[0]["headers"][-1] == UNWATCHED
+
+
+def test_ray_is_given_the_short_cut() -> None:
+    (middleware,) = middlewares()
+    assert middleware.cls is ShortCut
