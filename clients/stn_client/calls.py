@@ -49,12 +49,12 @@ class Calls:
     def predict(self, images: object) -> Flow[Prediction]:
         batch = ImageBatch.of(images)
         outputs, _ = yield from self._infer("predict", {"images": batch.array})
-        return Prediction(**({**outputs, "rectified": batch.like_input(outputs["rectified"])}))
+        return Prediction(**{**outputs, "rectified": batch.like_input(outputs["rectified"])})
 
     def rectify(self, images: object) -> Flow[Rectification]:
         batch = ImageBatch.of(images)
         outputs, _ = yield from self._infer("rectify", {"images": batch.array})
-        return Rectification(**({**outputs, "rectified": batch.like_input(outputs["rectified"])}))
+        return Rectification(**{**outputs, "rectified": batch.like_input(outputs["rectified"])})
 
     def classify(self, images: object) -> Flow[Classification]:
         outputs, _ = yield from self._infer("classify", {"images": ImageBatch.of(images).array})
@@ -114,7 +114,7 @@ class Calls:
 
 
 def _read_answer(answer: Response, model: str, inputs: Arrays) -> Answer:
-    """What ``model`` answered; BadAnswer if one is missing, or is not what the protocol says."""
+    """What ``model`` answered; BadAnswer if an output is missing, or is not what the protocol says."""
     length = answer.headers.get(HEADER_LENGTH)
     try:
         decoded = decode_response(answer.body, None if length is None else int(length))

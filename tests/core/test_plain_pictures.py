@@ -8,6 +8,7 @@ from struct import pack, unpack_from
 
 import numpy as np
 import pytest
+from picture_files import saved, turned
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -24,18 +25,6 @@ NOISE = Image.fromarray(GENERATOR.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
 SMOOTH = Image.fromarray(GENERATOR.integers(0, 256, (5, 5, 3), np.uint8)).resize((WIDTH, HEIGHT), 3)
 GRAY = NOISE.convert("L")
 SIXTEEN = Image.fromarray(np.asarray(GRAY).astype(np.uint16) * 257)
-
-
-def saved(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def turned(picture: Image.Image, kind: str) -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return saved(picture, kind, exif=exif)
 
 
 def text(key: str, value: str) -> bytes:

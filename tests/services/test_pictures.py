@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from http_calls import bytes_tensor
+from picture_files import saved, turned
 from PIL import Image, ImageOps
 
 from services.inputs import ImageRules, read_images
@@ -22,18 +23,6 @@ CLEAR = Image.fromarray(PIXELS)
 LIGHT_AND_ALPHA = CLEAR.convert("LA")
 SIXTEEN = Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257)
 PALETTE = COLOUR.convert("P")
-
-
-def saved(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def turned(picture: Image.Image, kind: str) -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: to be shown rotated by 90 degrees clockwise
-    return saved(picture, kind, exif=exif)
 
 
 FILES: dict[str, Callable[[], bytes]] = {
