@@ -7,10 +7,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve import Application
 
 from services.batching import Columns, MicroBatcher
+from services.channel import Address, Listener
 from services.links import LocalLink, RemoteLink, StageLink, predict_link
 from services.settings import Placement, Settings
 from services.stages import Operation, make_stages
@@ -40,6 +42,10 @@ class StageReplica:
         stages = await asyncio.to_thread(make_stages, (name,), settings.bundle, settings.engine, stage_settings.threads)
         self._name = name
         self._batcher = MicroBatcher(LocalLink(stages[name], stage_settings).call, stage_settings)
+        # Where the number of replicas follows the calls under way, Ray must see each of them.
+        self._address: Address | None = None
+        if serve.get_replica_context()._deployment_config.autoscaling_config is None:
+            self._address = await Listener(self.run).listen(ray.util.get_node_ip_address())
 
     async def run(self, operation: Operation, columns: Columns) -> Columns:
         """The result of ``operation`` on ``columns``; only errors of our own tree leave, which survive pickling."""
@@ -50,6 +56,10 @@ class StageReplica:
         except Exception:
             logger.exception("%s failed in the %s", operation.name, self._name)
             raise StnError(f"the {self._name} failed; its log has the reason") from None
+
+    async def address(self) -> Address | None:
+        """Where this replica listens for batches; None if they are to come by handles alone."""
+        return self._address
 
     async def ready(self) -> bool:
         """True: a replica takes calls only after its stage is warm."""

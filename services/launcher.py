@@ -44,6 +44,7 @@ _COMMON_ENVIRONMENT = {
     "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "services.middleware.middlewares",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # of 5 s, a busy machine's proxy is killed while it starts
+    "RAY_worker_niceness": "0",  # of 15, as if for work that can wait, a service stands behind all else on the machine
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
 

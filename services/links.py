@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from services.batching import BatchKey, Columns
+from services.channel import Broken, Channels
 from services.settings import Settings, StageSettings
 from services.stages import Operation, PredictStage, Stage
 from stn_core.errors import Overloaded, StnError, Unavailable
@@ -90,7 +91,7 @@ def predict_link(stages: dict[str, Stage], settings: Settings) -> LocalLink:
 
 
 class RemoteLink:
-    """A stage behind a deployment handle: one call a batch."""
+    """A stage in deployments of its own: one call a batch, by a channel where there is one, else by Ray's handle."""
 
     def __init__(
         self, name: str, handle: "DeploymentHandle[Any]", timeout_s: float, readiness_timeout_s: float
@@ -100,6 +101,7 @@ class RemoteLink:
             _by_reference=False, request_serialization="pickle", response_serialization="pickle"
         )
         self._by_reference = handle
+        self._channels = Channels(self._by_value.address.remote)
         self._timeout_s = timeout_s
         self._readiness_timeout_s = readiness_timeout_s
 
@@ -107,6 +109,18 @@ class RemoteLink:
         columns = {name: np.ascontiguousarray(array) for name, array in columns.items()}
         images = len(next(iter(columns.values())))
         size = max(sum(array.nbytes for array in columns.values()), images * operation.result_bytes)
+        channel = self._channels.least_busy() if size <= MAX_BY_VALUE_BYTES else None
+        if channel is not None:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await channel.call(operation, columns)
+            except TimeoutError:
+                raise Unavailable(f"the {self._name} did not answer within {self._timeout_s:g} s") from None
+            except Broken:
+                logger.warning("a channel to the %s broke; trying once more, by its handle", self._name)
+        return await self._call_by_handle(operation, columns, size)
+
+    async def _call_by_handle(self, operation: Operation, columns: Columns, size: int) -> Columns:
         handle = self._by_value if size <= MAX_BY_VALUE_BYTES else self._by_reference
         for attempt in range(_ATTEMPTS):
             try:
@@ -126,10 +140,12 @@ class RemoteLink:
     async def ready(self) -> bool:
         try:
             async with asyncio.timeout(self._readiness_timeout_s):
-                return bool(await self._by_value.ready.remote())
+                good = bool(await self._by_value.ready.remote())
         except Exception as error:
             logger.info("the %s is not ready: %s", self._name, error or type(error).__name__)
             return False
+        await self._channels.look()
+        return good
 
 
 def _typed(name: str, error: Exception) -> StnError:

@@ -70,9 +70,12 @@ class Pipelines:
             "warp": (links["rectifier"].call, "rectifier"),
             "augment": (links["augmenter"].call, "augmenter"),
         }
+        in_flight = {name: settings.stages[stage].gateway_in_flight for name, (_, stage) in runs.items()}
+        if "predictor" not in links:  # while one of the two stages has a batch, the other is free for the next
+            both = settings.rectifier.max_in_flight_batches + settings.classifier.max_in_flight_batches
+            in_flight["predict"] = max(in_flight["predict"], both)
         self._batchers = {
-            name: MicroBatcher(run, settings.stages[stage], settings.stages[stage].gateway_in_flight)
-            for name, (run, stage) in runs.items()
+            name: MicroBatcher(run, settings.stages[stage], in_flight[name]) for name, (run, stage) in runs.items()
         }
 
     async def infer(self, spec: ModelSpec, request: InferRequest) -> Outcome:
