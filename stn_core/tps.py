@@ -64,6 +64,21 @@ def apply(theta: Any, x: Any, y: Any) -> tuple[Any, Any]:
     return x + bent[..., 0], y + bent[..., 1]
 
 
+def jacobian(theta: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
+    """The derivatives of ``apply``, ``[B, P, 2, 2]``: ``[..., i, j]`` is that of input axis i along output axis j.
+
+    ``theta [B, K², 2]``; ``x`` and ``y`` ``[B, P]`` or ``[1, P]``. Arrays alone.
+    """
+    side = side_of(theta.shape[1])
+    control, solution = control_grid(side), _solution(side)
+    across, down = x[..., None] - control[:, 0], y[..., None] - control[:, 1]
+    slope = 2 * np.log(np.maximum(across**2 + down**2, 1e-12)) + 2  # of r² log r², divided by the way in x or in y
+    by_x = (slope * across) @ solution[:-3] + solution[-2]
+    by_y = (slope * down) @ solution[:-3] + solution[-1]
+    moved = theta - control
+    return np.asarray(np.eye(2) + np.stack([by_x @ moved, by_y @ moved], axis=-1))
+
+
 def pixel_grid(theta: Any, column: Any, row: Any, input_size: Any, output_size: Any) -> tuple[Any, Any]:
     """The input pixel indices, ``[B, H_out, W_out]`` each, that the output pixels ``column``, ``row`` come from.
 
