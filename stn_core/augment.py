@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stn_core.annotations import Annotations
 from stn_core.clutter import add_clutter
 from stn_core.draws import Ids, image_ids
 from stn_core.errors import BadTensor, Unsupported
 from stn_core.geometry import IDENTITY, Size
+from stn_core.moving import MovedAnnotations, move_each
 from stn_core.native import check_sides, warp
 from stn_core.recipes import (
     DrawnStep,
@@ -71,6 +74,29 @@ def augment(images: NDArray[Any], recipe: Recipe, seed: int, ids: Ids | None = N
     except Unsupported:  # a spline
         rectifying = None
     return Augmentation(_apply(images, recipe, drawn, theta), theta, rectifying, exact, steps_by_imgaug(recipe))
+
+
+def augment_annotated(
+    images: NDArray[Any],
+    annotations: Sequence[Annotations],
+    recipe: Recipe,
+    seed: int,
+    ids: Ids | None = None,
+    max_edge_px: float | None = None,
+    fill_label: int = 0,
+) -> tuple[Augmentation, list[MovedAnnotations]]:
+    """``augment``, and the annotations of each image moved as it was; ``annotations [N]``, one for each image.
+
+    ``max_edge_px`` and ``fill_label`` are those of ``stn_core.moving.move``. Where an ``elastic`` step moved pixels
+    too, the places are about right: the moved annotations say ``exact=False``, as the augmentation does.
+    """
+    if len(annotations) != len(images):
+        raise BadTensor(f"annotations: expected {len(images)}, those of each image, got {len(annotations)}")
+    done = augment(images, recipe, seed, ids)
+    size: Size = (images.shape[1], images.shape[2])
+    distorted: Size = (done.images.shape[1], done.images.shape[2])
+    moved = move_each(annotations, done.theta, size, distorted, max_edge_px, fill_label)
+    return done, [replace(each, exact=bool(exact)) for each, exact in zip(moved, done.exact, strict=True)]
 
 
 def _apply(images: NDArray[Any], recipe: Recipe, drawn: list[DrawnStep], whole: NDArray[np.float64]) -> NDArray[Any]:

@@ -17,10 +17,12 @@ SOURCES = [
     (package, file) for package, folder in PACKAGES.items() for file in sorted((CHECKOUT / folder).rglob("*.py"))
 ]
 OURS = set(PACKAGES)
+LIGHT = ("annotations", "draws", "errors", "moving", "points", "polygons", "tensors", "wire")
+"""Modules of stn_core that load no more than NumPy and orjson."""
 MAY_IMPORT = {  # patterns of module names; "stn_core" alone is its version
     "stn_core": ["stn_core*"],
     "services": ["services*", "stn_core*"],
-    "stn_client": ["stn_client*", "stn_core", "stn_core.draws", "stn_core.errors", "stn_core.tensors", "stn_core.wire"],
+    "stn_client": ["stn_client*", "stn_core", *(f"stn_core.{module}" for module in LIGHT)],
     "stn_cli": ["*"],
 }
 ONE_HOME = {  # a library that one room alone may import
@@ -68,3 +70,11 @@ def test_importing_it_loads_neither_tensorflow_nor_ray(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('tensorflow', 'ray', 'imgaug') if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "[]"
+
+
+def test_what_the_sdk_may_import_of_the_core_is_light() -> None:
+    imports = ", ".join(f"stn_core.{module}" for module in LIGHT)
+    code = f"import sys; had = set(sys.modules); import {imports}; print(*(set(sys.modules) - had))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    roots = {name.split(".")[0] for name in loaded.split()}
+    assert {"numpy", "stn_core"} <= roots <= sys.stdlib_module_names | {"numpy", "orjson", "stn_core"}

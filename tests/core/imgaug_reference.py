@@ -56,3 +56,23 @@ class _Given(iap.StochasticParameter):
 
     def _draw_samples(self, size: tuple[int, ...], random_state: Any) -> NDArray[Any]:
         return self.values.reshape(size)
+
+
+def move_by_imgaug(
+    annotated: list[Any], recipe: Recipe, seed: int, ids: NDArray[np.uint64], size: tuple[int, int]
+) -> list[Any]:
+    """Keypoints, polygons or bounding boxes of images of ``size``, one collection an image, moved step by step."""
+    moved = list(annotated)
+    for item in draw(recipe, seed, ids):
+        rows = np.flatnonzero(item.active)
+        if rows.size:
+            augmenter = _augmenter(item, rows, size, 0).to_deterministic()
+            kind = type(moved[0]).__name__.removesuffix("OnImage")
+            move = {
+                "Keypoints": augmenter.augment_keypoints,
+                "Polygons": augmenter.augment_polygons,
+                "BoundingBoxes": augmenter.augment_bounding_boxes,
+            }[kind]
+            for row, result in zip(rows, move([moved[row] for row in rows]), strict=True):
+                moved[row] = result
+    return moved
