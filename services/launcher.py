@@ -29,6 +29,9 @@ from services.processes import adopt_orphans, end_descendants, free_ports, holde
 from stn_core.bundle import read_manifest
 from stn_core.errors import InvalidInput, StnError, TimedOut, Unavailable
 
+_UNASKED_PROCESSES = ("start_api_server", "start_monitor", "start_log_monitor")
+"""Ray's server of the dashboard (waited for, even without one), its scaling of clusters, its copying of logs."""
+
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _OBJECT_STORE_BYTES = 300 * 1024 * 1024
 _GRACEFUL_STOP_S = 20.0
@@ -170,6 +173,7 @@ def _start(config: dict[str, Any], signals: _StopSignals) -> None:
     """Starts Ray and asks Serve for the applications; gives up between the two when asked to stop."""
     import ray
     from ray._private import utils as ray_utils
+    from ray._private.node import Node
     from ray.serve._private import api as serve_api
     from ray.serve._private.client import ServeControllerClient
     from ray.serve.config import ControllerOptions, ProxyLocation, gRPCOptions
@@ -179,6 +183,8 @@ def _start(config: dict[str, Any], signals: _StopSignals) -> None:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     schema = ServeDeploySchema.model_validate(config)
     ray_utils.set_sigterm_handler = lambda handler: None  # Ray's raise SystemExit
+    for unasked in _UNASKED_PROCESSES:
+        setattr(Node, unasked, lambda *_, **__: None)
     ray.init(
         address="local",
         namespace="serve",
