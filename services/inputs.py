@@ -14,10 +14,13 @@ from stn_core.pictures import CHANNELS, REQUEST_FORMATS, decode_picture
 from stn_core.tensors import datatype_of
 from stn_core.transforms import check_shape
 
-IMAGE_DATATYPES = ("UINT8", "FP32", "BYTES")
+IMAGE_DATATYPES = ("UINT8", "FP32", "FP16", "BF16", "FP64", "BYTES")
 MAX_THETA = 1e6
 """Sampling at coordinates near the limit of FP32 gives NaN; this is far below it, and far outside any image."""
 _NAMES_QUOTED = 4
+_FP32 = np.dtype(np.float32)
+_FLOATS = ("FP32", "FP16", "FP64")  # BF16 was read as FP32
+_BASE64_OF_PICTURES = (b"iVBORw0KGgo", b"/9j/")
 _UNIT_RANGE_TOLERANCE = 1e-3
 
 
@@ -46,7 +49,7 @@ def check_names(given: Collection[str], needed: Collection[str], optional: Colle
 
 
 def read_images(tensor: Array, rules: ImageRules) -> Array:
-    """The images as UINT8 or FP32 ``[N,H,W,C]``, which obey ``rules``; encoded ones become UINT8."""
+    """The images as UINT8 or FP32 ``[N,H,W,C]``, which obey ``rules``; encoded ones become UINT8, other floats FP32."""
     datatype = datatype_of(tensor)
     if datatype not in IMAGE_DATATYPES:
         raise BadTensor(f"images: expected {', '.join(IMAGE_DATATYPES[:-1])} or {IMAGE_DATATYPES[-1]}, got {datatype}")
@@ -56,17 +59,25 @@ def read_images(tensor: Array, rules: ImageRules) -> Array:
     _check_count(len(tensor), rules.limits)
     if datatype == "BYTES":
         return _decode(tensor, rules)
-    _check_size(tensor.shape[1:], tensor.itemsize, len(tensor), rules)
-    if datatype == "FP32":
+    _check_size(tensor.shape[1:], _FP32.itemsize if datatype in _FLOATS else tensor.itemsize, len(tensor), rules)
+    if datatype in _FLOATS:
+        tensor = _as_fp32(tensor)
         _check_values(tensor, rules.unit_range)
     return tensor
+
+
+def _as_fp32(tensor: Array) -> Array:
+    if tensor.dtype == _FP32:
+        return tensor
+    with np.errstate(over="ignore"):  # what FP32 cannot hold becomes infinity, which is refused
+        return tensor.astype(_FP32)
 
 
 def read_theta(tensor: Array, images: int) -> Array:
     """The transforms as finite FP32, of one family: ``[N,2,3]``, ``[N,3,3]`` or ``[N,K*K,2]``."""
     datatype = datatype_of(tensor)
-    if datatype not in ("FP32", "FP64"):
-        raise BadTensor(f"theta: expected FP32 or FP64, got {datatype}")
+    if datatype not in _FLOATS:
+        raise BadTensor(f"theta: expected {', '.join(_FLOATS[:-1])} or {_FLOATS[-1]}, got {datatype}")
     check_shape(tensor.shape)
     if len(tensor) != images:
         expected = [images, *tensor.shape[1:]]
@@ -194,6 +205,8 @@ def _decode_one(index: int, data: bytes, count: int, rules: ImageRules) -> Array
         raise
     except StnError as error:
         got = f"{len(data)} bytes at {index} that are neither or broken"
+        if data.startswith(_BASE64_OF_PICTURES):
+            got = f'base64 text at {index}; give the tensor the parameter "content_type": "base64"'
         raise BadTensor(f"images: expected a PNG or JPEG, got {got} ({error})") from None
     _check_size(image.shape, image.itemsize, count, rules)
     return image

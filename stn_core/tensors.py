@@ -5,6 +5,8 @@ Bytes are little-endian and row-major; a ``BYTES`` element is a uint32 length fo
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 import struct
 from typing import Any
@@ -32,7 +34,10 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype("<f8"),
     "BYTES": np.dtype("O"),
 }
+READABLE = (*DTYPES, "BF16")
+"""The datatypes that can come in; BF16, which NumPy does not have, is read as FP32, which holds it exactly."""
 _DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
+_BINARY_ONLY = ("FP16", "BF16")
 
 
 def datatype_of(array: Array) -> str:
@@ -65,12 +70,27 @@ def from_bytes(name: str, blob: memoryview, shape: tuple[int, ...], datatype: st
     count = math.prod(shape)
     if datatype == "BYTES":
         return _bytes_elements(name, blob, count).reshape(shape)
-    expected = count * DTYPES[datatype].itemsize
+    dtype = DTYPES["UINT16" if datatype == "BF16" else datatype]
+    expected = count * dtype.itemsize
     if expected != len(blob):
         raise BadTensor(f"{name}: {datatype} {list(shape)} takes {expected} bytes, got {len(blob)}")
     if datatype == "BOOL" and count and np.frombuffer(blob, np.uint8).max() > 1:
         raise BadTensor(f"{name}: expected BOOL values as bytes 0 or 1, got another byte")
-    return np.frombuffer(blob, dtype=DTYPES[datatype]).reshape(shape)
+    array = np.frombuffer(blob, dtype=dtype)
+    if datatype == "BF16":
+        array = (array.astype("<u4") << 16).view("<f4")
+    return array.reshape(shape)
+
+
+def from_base64(name: str, array: Array) -> Array:
+    """The bytes whose base64 text the elements of a BYTES tensor are; BadTensor names the first that is none."""
+    elements: list[bytes] = []
+    for index, text in enumerate(array.reshape(-1).tolist()):
+        try:
+            elements.append(base64.b64decode(text, validate=True))
+        except binascii.Error as error:
+            raise BadTensor(f"{name}: expected base64 text, got something else at {index} ({error})") from None
+    return _object_array(elements).reshape(array.shape)
 
 
 def _bytes_elements(name: str, blob: memoryview, count: int) -> Array:
@@ -101,8 +121,8 @@ def _object_array(elements: list[bytes]) -> Array:
 def from_json(name: str, data: object, shape: tuple[int, ...], datatype: str) -> Array:
     if not isinstance(data, list):
         raise BadTensor(f"{name}: expected data (a list) or parameters.binary_data_size, got neither")
-    if datatype == "FP16":
-        raise BadTensor(f"{name}: FP16 has no JSON form; send it as binary data")
+    if datatype in _BINARY_ONLY:
+        raise BadTensor(f"{name}: {datatype} has no JSON form; send it as binary data")
     flat = _flatten(name, data)
     if len(flat) != math.prod(shape):
         raise BadTensor(f"{name}: shape {list(shape)} holds {math.prod(shape)} values, got {len(flat)}")

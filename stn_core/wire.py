@@ -16,7 +16,17 @@ from typing import Any, NamedTuple
 import orjson
 
 from stn_core.errors import BadBody, BadTensor, Unsupported, brief
-from stn_core.tensors import DTYPES, MAX_RANK, Array, datatype_of, from_bytes, from_json, to_bytes, to_json
+from stn_core.tensors import (
+    MAX_RANK,
+    READABLE,
+    Array,
+    datatype_of,
+    from_base64,
+    from_bytes,
+    from_json,
+    to_bytes,
+    to_json,
+)
 
 HEADER_LENGTH = "inference-header-content-length"
 MAX_NAME = 128
@@ -30,6 +40,8 @@ _MAX_KEPT_BYTES, _MAX_KEPT = 1024, 256
 class RequestedOutput:
     name: str
     binary: bool
+    classes: int = 0
+    """How many of the best classes are asked for in place of the values (``classification``); 0: the values."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,8 @@ class _Entry(NamedTuple):
     datatype: str
     binary_bytes: int | None
     data: object
+    base64: bool
+    """Whether its elements are base64 text of what is meant."""
 
 
 class _RequestHeader(NamedTuple):
@@ -133,6 +147,7 @@ def encode_response(
 def decode_request(body: bytes | memoryview, header_length: int | None) -> InferRequest:
     """The request in ``body``; BadBody or BadTensor says what is wrong with it. Binary inputs are read-only views.
 
+    Bytes travel in JSON as text: as UTF-8, or with the tensor's parameter ``content_type`` ``base64`` as such.
     Equal headers may share what they hold: nothing of the result may be changed.
     """
     head, blob = _split(body, header_length)
@@ -146,9 +161,8 @@ def _read_request(head: bytes | memoryview) -> _RequestHeader:
     request_id = header.get("id")
     if request_id is not None and not isinstance(request_id, str):
         raise BadBody(f"id: expected a string, got {type(request_id).__name__}")
-    outputs = None
+    outputs, default = None, _flag(parameters, "binary_data_output", False)
     if header.get("outputs"):
-        default = bool(parameters.get("binary_data_output", False))
         outputs = tuple(_requested_output(item, default) for item in _items(header, "outputs"))
         if len({output.name for output in outputs}) < len(outputs):  # or a small request could ask for a huge answer
             raise BadBody("outputs: expected each name once, got one of them again")
@@ -195,9 +209,7 @@ def _split(body: bytes | memoryview, header_length: int | None) -> tuple[memoryv
     if not 0 <= header_length <= len(view):
         raise BadBody(f"{HEADER_LENGTH}: expected 0 to {len(view)} (the body's length), got {header_length}")
     if header_length == 0:
-        raise BadBody(
-            "expected a JSON header before the tensors, got none; raw tensors without a header are not served"
-        )
+        raise BadBody("expected a JSON header before the tensors, got none")
     return view[:header_length], view[header_length:]
 
 
@@ -233,42 +245,58 @@ def _items(header: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def _requested_output(item: dict[str, Any], default: bool) -> RequestedOutput:
+    parameters = _tensor_parameters(item)
+    classes = parameters.get("classification")
+    if classes is not None and (not isinstance(classes, int) or isinstance(classes, bool) or classes < 1):
+        raise BadBody(f"{item['name']}: expected classification as a number of classes from 1, got {brief(classes)}")
+    return RequestedOutput(item["name"], _flag(parameters, "binary_data", default), classes or 0)
+
+
+def _tensor_parameters(item: dict[str, Any]) -> dict[str, Any]:
     parameters = _mapping(item, "parameters")
-    if parameters.get("classification"):  # unheard, it would let a client take numbers for class names
-        raise Unsupported(
-            f"outputs: classification of {brief(item['name'])} is not served; ask for probabilities as they are"
-        )
-    return RequestedOutput(item["name"], bool(parameters.get("binary_data", default)))
+    if "shared_memory_region" in parameters:
+        raise Unsupported(f"{item['name']}: shared memory is not served; send and take tensors as binary data")
+    return parameters
+
+
+def _flag(parameters: dict[str, Any], key: str, default: bool) -> bool:
+    value = parameters.get(key, default)
+    if not isinstance(value, bool):
+        raise BadBody(f"parameters.{key}: expected true or false, got {brief(value)}")
+    return value
 
 
 def _entries(header: dict[str, Any], key: str) -> tuple[_Entry, ...]:
     entries: dict[str, _Entry] = {}
     for item in _items(header, key):
         name, shape, datatype = item["name"], _shape(item), item.get("datatype")
-        if not isinstance(datatype, str) or datatype not in DTYPES:
-            raise BadTensor(f"{name}: expected a datatype of {', '.join(DTYPES)}, got {brief(datatype)}")
+        if not isinstance(datatype, str) or datatype not in READABLE:
+            raise BadTensor(f"{name}: expected a datatype of {', '.join(READABLE)}, got {brief(datatype)}")
         if name in entries:
             raise BadTensor(f"{name}: came twice")
-        size = _mapping(item, "parameters").get("binary_data_size")
+        parameters = _tensor_parameters(item)
+        size = parameters.get("binary_data_size")
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
             raise BadBody(f"{name}: expected binary_data_size as a number of bytes, got {brief(size)}")
-        entries[name] = _Entry(name, shape, datatype, size, item.get("data"))
+        as_base64 = datatype == "BYTES" and parameters.get("content_type") == "base64"
+        entries[name] = _Entry(name, shape, datatype, size, item.get("data"), as_base64)
     return tuple(entries.values())
 
 
 def _decode_tensors(entries: Sequence[_Entry], blob: memoryview) -> dict[str, Array]:
     tensors: dict[str, Array] = {}
     offset = 0
-    for name, shape, datatype, size, data in entries:
+    for name, shape, datatype, size, data, as_base64 in entries:
         if size is None:
-            tensors[name] = from_json(name, data, shape, datatype)
-            continue
-        if size > len(blob) - offset:
+            tensor = from_json(name, data, shape, datatype)
+        elif size > len(blob) - offset:
             raise BadBody(
                 f"{name}: binary_data_size says {brief(size)}, but {len(blob) - offset} bytes of binary data are left"
             )
-        tensors[name] = from_bytes(name, blob[offset : offset + size], shape, datatype)
-        offset += size
+        else:
+            tensor = from_bytes(name, blob[offset : offset + size], shape, datatype)
+            offset += size
+        tensors[name] = from_base64(name, tensor) if as_base64 else tensor
     if offset != len(blob):
         raise BadBody(f"the tensors' binary_data_size add up to {offset} bytes, but {len(blob)} came after the header")
     return tensors

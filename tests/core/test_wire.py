@@ -213,6 +213,41 @@ def test_an_output_overrides_the_default_form(parameters: dict[str, Any], binary
     assert decode_request(orjson.dumps(header), None).outputs == (RequestedOutput("label", binary),)
 
 
+def test_an_output_may_be_its_best_classes() -> None:
+    header = {"inputs": [], "outputs": [{"name": "p", "parameters": {"classification": 3, "binary_data": True}}]}
+    assert decode_request(orjson.dumps(header), None).outputs == (RequestedOutput("p", True, 3),)
+
+
+@pytest.mark.parametrize("shape", [(6,), (2, 3), (), (0, 2)])
+def test_bf16_is_read_as_fp32_and_every_value_stays(shape: tuple[int, ...]) -> None:
+    import ml_dtypes
+
+    values = np.array([1.0, -2.5, 3e38, np.inf, 1e-40, 0.1]).astype(ml_dtypes.bfloat16)
+    array = np.resize(values, shape)
+    tensor = InferInput("x", list(shape), "BF16").set_data_from_numpy(array)
+    body, length = InferenceServerClient.generate_request_body([tensor])
+    read = decode_request(body, length).inputs["x"]
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, array.astype(np.float32), strict=True)
+
+
+@pytest.mark.parametrize("shape", [[2], [2, 1]])
+def test_bytes_may_come_as_base64_text(shape: list[int]) -> None:
+    tensor = {"name": "x", "datatype": "BYTES", "shape": shape, "parameters": {"content_type": "base64"}}
+    as_json = orjson.dumps({"inputs": [{**tensor, "data": ["iVBORw==", ""]}]})
+    tensor["parameters"] = {"content_type": "base64", "binary_data_size": 16}
+    header = orjson.dumps({"inputs": [tensor]})
+    as_binary = header + b"\x08\0\0\0iVBORw==\0\0\0\0"
+    for body, length in ((as_json, None), (as_binary, len(header))):
+        read = decode_request(body, length).inputs["x"]
+        assert (read.shape, read.reshape(-1).tolist()) == (tuple(shape), [b"\x89PNG", b""])
+
+
+def test_bytes_in_json_are_text_unless_they_say_base64() -> None:
+    tensor = {"name": "x", "datatype": "BYTES", "shape": [1], "data": ["iVBORw=="]}
+    assert decode_request(orjson.dumps({"inputs": [tensor]}), None).inputs["x"].tolist() == [b"iVBORw=="]
+
+
 def test_an_unknown_output_is_named_with_those_there_are() -> None:
     with pytest.raises(BadTensor, match="model m has no output 'lable'; it has label, theta"):
         encode_response(OUTPUTS, "m", "1", asked(RequestedOutput("lable", True)))

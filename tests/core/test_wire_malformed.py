@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stn_core.errors import BadBody, BadTensor, StnError, Unsupported
-from stn_core.tensors import DTYPES
+from stn_core.tensors import READABLE
 from stn_core.wire import decode_request, decode_response, encode_request
 
 PATIENCE_S = 30.0  # on a busy machine too; what these tests are afraid of takes hours
@@ -30,7 +30,7 @@ def binary(size: Any, shape: Any = (2,), datatype: str = "FP32", name: str = "x"
 
 BODIES: list[tuple[str, bytes, int | None, str]] = [
     ("empty", b"", None, "expected a JSON header before the tensors, got none"),
-    ("raw tensor", b"\0" * 8, 0, "raw tensors without a header are not served"),
+    ("raw tensor", b"\0" * 8, 0, "expected a JSON header before the tensors, got none"),
     (
         "header past the body",
         b"{}",
@@ -73,8 +73,8 @@ def test_bad_body(body: bytes, length: int | None, message: str) -> None:
 
 
 TENSORS: list[tuple[str, dict[str, Any], str]] = [
-    ("no datatype", {"datatype": None}, "x: expected a datatype of BOOL, .*BYTES, got None"),
-    ("unknown datatype", {"datatype": "BF16"}, "got 'BF16'"),
+    ("no datatype", {"datatype": None}, "x: expected a datatype of BOOL, .*BYTES, BF16, got None"),
+    ("unknown datatype", {"datatype": "FP8"}, "BYTES, BF16, got 'FP8'"),
     ("unhashable datatype", {"datatype": ["FP32"]}, r"got \['FP32'\]"),
     ("no shape", {"shape": None}, "x: expected a shape of at most 8 non-negative whole numbers, got None"),
     ("negative side", {"shape": [-1]}, r"got \[-1\]"),
@@ -99,6 +99,12 @@ TENSORS: list[tuple[str, dict[str, Any], str]] = [
     ("past INT64", {"datatype": "INT64", "data": [2**64 - 1, 1]}, "does not fit into INT64"),
     ("past FP32", {"data": [1e300, 1.0]}, "does not fit into FP32"),
     ("FP16 in JSON", {"datatype": "FP16"}, "x: FP16 has no JSON form; send it as binary data"),
+    ("BF16 in JSON", {"datatype": "BF16"}, "x: BF16 has no JSON form; send it as binary data"),
+    (
+        "no base64",
+        {"datatype": "BYTES", "data": ["eA==", "e"], "parameters": {"content_type": "base64"}},
+        r"x: expected base64 text, got something else at 1 \(",
+    ),
     ("numbers as BYTES", {"datatype": "BYTES"}, "x: expected strings as BYTES data"),
     ("nested past any shape", {"shape": [1], "data": [[[[[[[[[[1.0]]]]]]]]]]}, "nested at most 8 deep"),
     ("nested shape quoted briefly", {"shape": [[["a" * 1000] * 9] * 9] * 9}, "got .*"),
@@ -159,7 +165,7 @@ def test_bytes_elements_must_fill_their_tensor(blob: bytes, whole: int) -> None:
 def test_a_count_of_elements_nobody_sent_costs_nothing() -> None:
     started = time.perf_counter()
     tracemalloc.start()
-    for datatype in DTYPES:
+    for datatype in READABLE:
         with pytest.raises(BadTensor):
             decode(binary(4, shape=(2**24, 2**24), datatype=datatype), blob=b"\0\0\0\0")
     assert tracemalloc.get_traced_memory()[1] < 2**20
@@ -191,12 +197,20 @@ ANYTHING = st.recursive(
 MOSTLY_TENSORS = st.fixed_dictionaries(
     {
         "name": st.sampled_from(["x", "y"]) | ANYTHING,
-        "datatype": st.sampled_from(list(DTYPES)) | ANYTHING,
+        "datatype": st.sampled_from(list(READABLE)) | ANYTHING,
         "shape": st.lists(st.integers(0, 3) | st.integers(0, 2**64 - 1), max_size=3) | ANYTHING,
     },
     optional={
         "data": st.lists(st.integers(0, 300) | st.floats(), max_size=9) | ANYTHING,
-        "parameters": st.fixed_dictionaries({"binary_data_size": st.integers(0, 20) | ANYTHING}) | ANYTHING,
+        "parameters": st.fixed_dictionaries(
+            {},
+            optional={
+                "binary_data_size": st.integers(0, 20) | ANYTHING,
+                "content_type": st.just("base64"),
+                "classification": st.integers(-1, 9),
+            },
+        )
+        | ANYTHING,
     },
 )
 
@@ -237,10 +251,24 @@ def test_nothing_but_our_errors_for_a_damaged_message(flips: list[tuple[int, int
         decode_request(bytes(body), message.header_length)
 
 
-def test_a_classification_is_refused_not_overheard() -> None:
-    body = {
-        "inputs": [{"name": "x", "datatype": "UINT8", "shape": [1], "data": [1]}],
-        "outputs": [{"name": "p", "parameters": {"classification": 3}}],
-    }
-    with pytest.raises(Unsupported, match="classification of .*p.* is not served"):
-        decode_request(orjson.dumps(body), None)
+@pytest.mark.parametrize("count", [0, -1, 2.0, "3", True, [3]])
+def test_a_classification_is_a_number_of_classes(count: Any) -> None:
+    outputs = [{"name": "p", "parameters": {"classification": count}}]
+    with pytest.raises(BadBody, match="p: expected classification as a number of classes from 1, got"):
+        decode(VALID, outputs=outputs)
+
+
+@pytest.mark.parametrize("value", ["false", 1, None, []])
+def test_a_flag_is_true_or_false(value: Any) -> None:
+    with pytest.raises(BadBody, match="parameters.binary_data: expected true or false, got"):
+        decode(VALID, outputs=[{"name": "p", "parameters": {"binary_data": value}}])
+    with pytest.raises(BadBody, match="parameters.binary_data_output: expected true or false, got"):
+        decode(VALID, parameters={"binary_data_output": value})
+
+
+def test_shared_memory_is_refused_not_overheard() -> None:
+    region = {"shared_memory_region": "r", "shared_memory_byte_size": 8}
+    with pytest.raises(Unsupported, match="x: shared memory is not served; send and take tensors as binary data"):
+        decode(VALID | {"parameters": region})
+    with pytest.raises(Unsupported, match="p: shared memory is not served"):
+        decode(VALID, outputs=[{"name": "p", "parameters": region}])

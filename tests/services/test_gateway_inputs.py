@@ -1,5 +1,6 @@
 """The tensors and parameters of a request, over HTTP in process: what is refused and why, and pictures as files."""
 
+import base64
 import json
 from typing import Any
 
@@ -18,7 +19,10 @@ from stn_core.recipes import load_recipe
     [
         (np.zeros((0, 28, 28, 1), np.uint8), "at least one image"),
         (np.zeros((28, 28, 1), np.uint8), "expected the shape"),
-        (np.zeros((2, 28, 28, 1), np.float64), "expected UINT8, FP32 or BYTES, got FP64"),
+        (np.zeros((2, 28, 28, 1), np.int16), "expected UINT8, FP32, FP16, BF16, FP64 or BYTES, got INT16"),
+        (np.full((2, 28, 28, 1), np.nan), "finite"),
+        (np.full((2, 28, 28, 1), 1e300), "finite"),
+        (np.full((2, 28, 28, 1), 2, np.float16), r"in [0, 1], got 2 to 2"),
         (np.full((2, 28, 28, 1), np.nan, np.float32), "finite"),
         (np.full((2, 28, 28, 1), np.inf, np.float32), "finite"),
         (np.full((2, 28, 28, 1), 255, np.float32), r"in [0, 1], got 255 to 255; divide by 255"),
@@ -68,7 +72,7 @@ async def test_wrong_input_names(
         (np.zeros((3, 121, 2), np.float32), "got [3, 121, 2]"),
         (np.zeros((2, 16, 2), np.float32), "expected the shape [3, 16, 2] (one per image), got [2, 16, 2]"),
         (np.full((3, 3, 3), np.inf, np.float32), "finite"),
-        (IDENTITY.astype(np.int32), "expected FP32 or FP64"),
+        (IDENTITY.astype(np.int32), "expected FP32, FP16 or FP64, got INT32"),
         (np.full((3, 2, 3), np.nan, np.float32), "finite"),
         (np.full((3, 2, 3), 1e300), "at most 1e+06 either way"),
         (np.full((3, 2, 3), -3e38, np.float32), "got 3e+38"),
@@ -164,6 +168,38 @@ async def test_broken_encoded_images_name_the_culprit(http: httpx.AsyncClient, i
     mixed = bytes_tensor([good, good, encoded(np.zeros((20, 20, 1), np.uint8))])
     answer = await infer(http, "warp", {"images": mixed, "theta": IDENTITY})
     assert "one size" in problem(answer, 400, "bad-tensor")
+
+
+async def test_a_picture_as_base64_text_must_say_so(http: httpx.AsyncClient, images: np.ndarray) -> None:
+    text = base64.b64encode(encoded(images[0])).decode()
+    tensor = {"name": "images", "datatype": "BYTES", "shape": [1], "data": [text]}
+    answer = await http.post("/v2/models/predict/infer", json={"inputs": [tensor]})
+    assert 'base64 text at 0; give the tensor the parameter "content_type": "base64"' in problem(
+        answer, 400, "bad-tensor"
+    )
+    tensor["parameters"] = {"content_type": "base64"}
+    told = outputs(await http.post("/v2/models/predict/infer", json={"inputs": [tensor]}))
+    pixels = outputs(await infer(http, "predict", {"images": images[:1]}))
+    np.testing.assert_array_equal(told.outputs["rectified"], pixels.outputs["rectified"])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+async def test_other_floats_are_read_as_fp32(http: httpx.AsyncClient, images: np.ndarray, dtype: type) -> None:
+    pixels = (images / 255).astype(dtype)
+    given = outputs(await infer(http, "predict", {"images": pixels})).outputs
+    as_fp32 = outputs(await infer(http, "predict", {"images": pixels.astype(np.float32)})).outputs
+    assert given["rectified"].dtype == np.float32
+    for name in as_fp32:
+        np.testing.assert_array_equal(given[name], as_fp32[name])
+    warped = outputs(await infer(http, "warp", {"images": pixels, "theta": IDENTITY.astype(dtype)})).outputs["images"]
+    np.testing.assert_array_equal(warped, pixels.astype(np.float32), strict=True)
+
+
+async def test_the_bytes_of_half_floats_count_as_those_of_fp32(http: httpx.AsyncClient) -> None:
+    small = {"images": np.zeros((12, 50, 50, 1), np.float16), "theta": np.tile(IDENTITY[:1], (12, 1, 1))}
+    outputs(await infer(http, "warp", small))
+    large = {"images": np.zeros((13, 50, 50, 1), np.float16), "theta": np.tile(IDENTITY[:1], (13, 1, 1))}
+    assert "got 130000" in problem(await infer(http, "warp", large), 413, "too-large")
 
 
 async def test_a_small_file_with_a_huge_picture_is_refused_unopened(http: httpx.AsyncClient) -> None:
