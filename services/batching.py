@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,21 @@ Columns = Mapping[str, Array]
 
 RunBatch = Callable[[Any, Columns], Awaitable[Columns]]
 """Runs one operation on a batch; every returned array has the batch's leading dimension."""
+
+
+class BatchReport(NamedTuple):
+    """A batch that ran: what it was made of, and what its steps took."""
+
+    images: int
+    pieces: int
+    """Whole requests, and slices of larger ones."""
+    requests: int
+    """Those that began with this batch; they had waited ``waited_s`` together."""
+    waited_s: float
+    input_s: float
+    infer_s: float
+    output_s: float
+
 
 _SPEED_MEMORY = 0.8
 _MIN_RETRY_AFTER_S = 0.1
@@ -86,8 +101,15 @@ class _Slice:
 class MicroBatcher:
     """Runs concurrent requests in batches of at most ``max_batch_images``; belongs to one event loop."""
 
-    def __init__(self, run: RunBatch, settings: StageSettings, max_in_flight: int | None = None) -> None:
+    def __init__(
+        self,
+        run: RunBatch,
+        settings: StageSettings,
+        max_in_flight: int | None = None,
+        report: Callable[[BatchReport], None] | None = None,
+    ) -> None:
         self._run = run
+        self._report = report
         self._settings = settings
         self._max_in_flight = max_in_flight or settings.max_in_flight_batches
         self._groups: dict[BatchKey, _Group] = {}
@@ -223,8 +245,13 @@ class MicroBatcher:
             # Between forming the batch and this first step a waiter may have gone.
             slices = [part for part in slices if not part.request.done.done()]
             if slices:
-                result = await self._run(operation, _concatenate([part.columns() for part in slices]))
+                columns = _concatenate([part.columns() for part in slices])
+                joined_s = loop.time()
+                result = await self._run(operation, columns)
+                ran_s = loop.time()
                 _distribute(slices, result)
+                if self._report is not None:
+                    self._report(_report_of(slices, started_s, joined_s, ran_s, loop.time()))
         except BaseException as error:
             self._fail(slices, error)
             if not isinstance(error, Exception):
@@ -249,6 +276,17 @@ class MicroBatcher:
             latest = images / seconds * self._max_in_flight
             old = self._images_per_s or latest
             self._images_per_s = _SPEED_MEMORY * old + (1 - _SPEED_MEMORY) * latest
+
+
+def _report_of(slices: list[_Slice], started_s: float, joined_s: float, ran_s: float, split_s: float) -> BatchReport:
+    images, requests, waited_s = 0, 0, 0.0
+    for part in slices:
+        images += part.stop - part.start
+        if part.start == 0:
+            requests += 1
+            waited_s += started_s - part.request.arrived_s
+    times_s = (joined_s - started_s, ran_s - joined_s, split_s - ran_s)
+    return BatchReport(images, len(slices), requests, waited_s, *times_s)
 
 
 def _concatenate(parts: list[Columns]) -> Columns:

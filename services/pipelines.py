@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from services.links import StageLink
 from services.protocol import ModelSpec, model_specs
 from services.settings import Settings
 from services.stages import CLASSIFY, Operation, augment_operation
+from services.statistics import ModelStatistics
 from stn_core.bundle import Manifest
 from stn_core.draws import image_ids
 from stn_core.errors import BadRecipe, BadTensor, Unsupported, brief
@@ -36,10 +38,13 @@ class Work(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The outputs of one request by name, and the parameters of its answer."""
+    """The outputs of one request by name, the parameters of its answer, and what is counted of it."""
 
     outputs: Columns
     parameters: dict[str, str]
+    images: int
+    prepared_ns: int
+    """When its tensors were checked, by ``time.perf_counter_ns``."""
 
 
 class Pipelines:
@@ -74,8 +79,11 @@ class Pipelines:
         if "predictor" not in links:  # while one of the two stages has a batch, the other is free for the next
             both = settings.rectifier.max_in_flight_batches + settings.classifier.max_in_flight_batches
             in_flight["predict"] = max(in_flight["predict"], both)
+        self.statistics = {spec.name: ModelStatistics(spec.name, spec.version) for spec in self.specs.values()}
         self._batchers = {
-            name: MicroBatcher(run, settings.stages[stage], in_flight[name]) for name, (run, stage) in runs.items()
+            name: MicroBatcher(run, settings.stages[stage], in_flight[name], self.statistics[name].add_batch)
+            for name, (run, stage) in runs.items()
+        }
         }
 
     async def infer(self, spec: ModelSpec, request: InferRequest) -> Outcome:
@@ -85,9 +93,10 @@ class Pipelines:
             work = prepare(request)
         else:
             work = await asyncio.get_running_loop().run_in_executor(self._decoding, prepare, request)
+        prepared_ns = perf_counter_ns()
         batcher = self._batchers[spec.name]
         outputs = await batcher.submit(work.operation, work.columns, work.operation.result_bytes)
-        return Outcome(outputs, work.parameters)
+        return Outcome(outputs, work.parameters, len(next(iter(work.columns.values()))), prepared_ns)
 
     async def unready_stages(self, stages: tuple[str, ...] | None = None) -> list[str]:
         """Which of ``stages`` (all when None) are not loaded and warm."""

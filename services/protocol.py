@@ -11,7 +11,7 @@ from stn_core.errors import UnknownModel, brief
 
 SERVER_NAME = "stn-rectify"
 PLATFORM = "stn"
-EXTENSIONS = ("binary_tensor_data", "model_configuration")
+EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "parameters", "statistics")
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class TensorSpec:
     shape: tuple[int, ...]
     datatypes: tuple[str, ...]
     """The first is the usual one, which the metadata names."""
+    classes: tuple[str, ...] = ()
+    """What the numbers along the last axis stand for, if they are a score for each class."""
 
     def metadata(self) -> dict[str, Any]:
         document: dict[str, Any] = {"name": self.name, "datatype": self.datatypes[0], "shape": list(self.shape)}
@@ -40,10 +42,16 @@ class ModelSpec:
     outputs: tuple[TensorSpec, ...]
     stages: tuple[str, ...]
     parameters: dict[str, Any]
+    required_parameters: tuple[str, ...] = ()
+    """What a request must say beside its inputs."""
 
     @property
     def output_names(self) -> tuple[str, ...]:
         return tuple(output.name for output in self.outputs)
+
+    def classes_of(self, output: str) -> tuple[str, ...]:
+        """What the numbers of ``output`` are scores for; empty if it holds no scores."""
+        return next((tensor.classes for tensor in self.outputs if tensor.name == output), ())
 
     def metadata(self) -> dict[str, Any]:
         return {
@@ -85,14 +93,15 @@ def model_specs(manifest: Manifest) -> dict[str, ModelSpec]:
     version, straight_shape = manifest.version, (-1, *manifest.rectified_shape)
     any_size, any_family = (-1, -1, -1, -1), (-1, -1, -1)
     label = TensorSpec("label", (-1,), ("INT64",))
-    probabilities = TensorSpec("probabilities", (-1, len(manifest.classes)), ("FP32",))
+    classes = tuple(manifest.classes)
+    probabilities = TensorSpec("probabilities", (-1, len(classes)), ("FP32",), classes)
     theta = TensorSpec("theta", (-1, *manifest.theta_shape), ("FP32",))
     images = TensorSpec("images", (-1, *manifest.input_shape), IMAGE_DATATYPES)
     straight = TensorSpec("images", straight_shape, IMAGE_DATATYPES)
     any_images = TensorSpec("images", any_size, IMAGE_DATATYPES)
     rectified = TensorSpec("rectified", straight_shape, ("UINT8", "FP32"))
     warped = TensorSpec("images", any_size, ("UINT8", "FP32"))
-    named = {"classes": list(manifest.classes)}
+    named = {"classes": list(classes)}
     specs = [
         ModelSpec(
             "predict", version, (images,), (label, probabilities, theta, rectified), ("rectifier", "classifier"), named
@@ -102,7 +111,7 @@ def model_specs(manifest: Manifest) -> dict[str, ModelSpec]:
         ModelSpec(
             "warp",
             version,
-            (any_images, TensorSpec("theta", any_family, ("FP32", "FP64"))),
+            (any_images, TensorSpec("theta", any_family, ("FP32", "FP16", "BF16", "FP64"))),
             (warped,),
             ("rectifier",),
             {},
@@ -119,6 +128,7 @@ def model_specs(manifest: Manifest) -> dict[str, ModelSpec]:
             ),
             ("augmenter",),
             {"optional_inputs": ["ids"], "request_parameters": ["recipe", "seed"]},
+            ("recipe", "seed"),
         ),
     ]
     return {spec.name: spec for spec in specs}

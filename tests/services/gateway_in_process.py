@@ -1,10 +1,17 @@
 """A gateway in this process, with the real stages over the shipped bundle, and small limits."""
 
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import numpy as np
+import uvicorn
 from http_calls import binary
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from services.gateway import Gateway
 from services.links import LocalLink, StageLink
@@ -36,10 +43,32 @@ def make_links(engine: Any, settings: Settings) -> dict[str, StageLink]:
     }
 
 
+def gateway_of(links: dict[str, StageLink], settings: Settings, manifest: Manifest | None = None) -> Gateway:
+    return Gateway(Pipelines(settings, links, manifest or read_manifest("digits")), settings)
+
+
 def client_of(links: dict[str, StageLink], settings: Settings, manifest: Manifest | None = None) -> httpx.AsyncClient:
-    pipelines = Pipelines(settings, links, manifest or read_manifest("digits"))
-    transport = httpx.ASGITransport(Gateway(pipelines, settings).asgi_app(), raise_app_exceptions=True)
+    app = gateway_of(links, settings, manifest).asgi_app()
+    transport = httpx.ASGITransport(app, raise_app_exceptions=True)
     return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+@contextlib.contextmanager
+def on_a_socket(gateway: Gateway, prefix: str = "") -> Iterator[str]:
+    """The address, host:port, at which uvicorn serves ``gateway`` in a thread of its own, below ``prefix``."""
+    app = Starlette(routes=[Mount(prefix, gateway.asgi_app())]) if prefix else gateway.asgi_app()
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "uvicorn did not start"
+            time.sleep(0.01)
+        host, port = server.servers[0].sockets[0].getsockname()
+        yield f"{host}:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 async def infer(http: httpx.AsyncClient, model: str, inputs: dict[str, np.ndarray], **options: Any) -> httpx.Response:

@@ -1,0 +1,135 @@
+"""The OpenAPI 3.1 document, made from the table that the routes are made from."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import stn_core
+from services.examples import Example, examples_of
+from services.protocol import SERVER_NAME, ModelSpec
+from services.routes import ApiRoute
+from services.schemas import SCHEMAS, ref
+from stn_core.errors import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, StnError
+from stn_core.wire import HEADER_LENGTH
+
+_JSON, _BINARY, _HTML = "application/json", "application/octet-stream", "text/html"
+_NUMBER = {"type": "integer", "minimum": 0}
+_INTRODUCTION = (
+    "Straightens images, classifies them, warps them by given transforms and distorts them by recipes. It speaks the "
+    "Open Inference Protocol v2 (KServe, Triton): a batch of images is one tensor."
+)
+_INFERENCE_NOTES = (
+    "Tensors travel as JSON, or as binary data behind it: the header Inference-Header-Content-Length then says how "
+    "many bytes of the body are JSON. With the length 0 the whole body is one image of predict, rectify or classify. "
+    "Bodies may be compressed (Content-Encoding: gzip or deflate); so is the answer where Accept-Encoding names one of "
+    "the two alone."
+)
+_OF_AN_ID = str.maketrans({"/": "_", ".": "_", "{": "", "}": ""})
+_TITLES = {
+    400: "Bad request",
+    404: "Not found",
+    413: "Too large",
+    500: "Internal error",
+    501: "Not served",
+    503: "Try again later",
+    504: "Timed out",
+}
+
+
+def openapi_document(routes: Iterable[ApiRoute], specs: dict[str, ModelSpec]) -> dict[str, Any]:
+    """The document for ``routes`` and the models ``specs``; the paths' base is where the document lies."""
+    paths: dict[str, dict[str, Any]] = defaultdict(dict)
+    examples = examples_of(specs)
+    for route in routes:
+        paths[route.path][route.method.lower()] = _operation(route, specs, examples)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": SERVER_NAME, "version": stn_core.__version__, "description": _INTRODUCTION},
+        "servers": [{"url": "."}],
+        "paths": dict(paths),
+        "components": {"schemas": SCHEMAS},
+    }
+
+
+def _operation(route: ApiRoute, specs: dict[str, ModelSpec], examples: Sequence[Example]) -> dict[str, Any]:
+    examples = examples if route.body == "InferRequest" else ()  # never empty there: warp has one in any bundle
+    operation: dict[str, Any] = {
+        "operationId": f"{route.method.lower()}{route.path}".translate(_OF_AN_ID),
+        "tags": [route.tag],
+        "summary": route.summary,
+        "responses": {**_answer(route, examples), **_problems(route)},
+    }
+    parameters = list(_path_parameters(route, specs)) + (_headers() if examples else [])
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body is not None:
+        requests = {example.model: (example.summary, example.request) for example in examples}
+        operation["requestBody"] = {"required": bool(examples), "content": _content(route.body, requests)}
+    if examples:
+        operation["description"] = _INFERENCE_NOTES
+    return operation
+
+
+def _answer(route: ApiRoute, examples: Sequence[Example]) -> dict[str, Any]:
+    if route.answer is None:
+        return {}
+    answers = {example.model: (example.summary, example.answer) for example in examples if example.answer is not None}
+    answer: dict[str, Any] = {"description": "Done", "content": _content(route.answer, answers)}
+    if examples:
+        answer["headers"] = {
+            HEADER_LENGTH: {"description": "With binary data: bytes of JSON, before compression", "schema": _NUMBER},
+            "content-encoding": {"description": "Where asked for", "schema": {"enum": ["gzip", "deflate"]}},
+        }
+    return {"200": answer}
+
+
+def _content(schema: str, bodies: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """The content of a body: a page, or JSON, or for inference binary data too."""
+    if schema == "Page":
+        return {_HTML: {"schema": ref(schema)}}
+    content: dict[str, Any] = {_JSON: {"schema": ref(schema)}}
+    if bodies:
+        content[_JSON]["examples"] = {
+            model: {"summary": f"{model}: {summary}", "value": body} for model, (summary, body) in bodies.items()
+        }
+    if schema in ("InferRequest", "InferResponse"):
+        content[_BINARY] = {"schema": {"contentMediaType": _BINARY}}
+    return content
+
+
+def _problems(route: ApiRoute) -> dict[str, Any]:
+    codes: dict[int, list[str]] = defaultdict(list)
+    errors: tuple[type[StnError], ...] = (*route.errors, StnError)
+    for error in errors:
+        codes[error.status].append(PROBLEM_TYPE_PREFIX + error.code)
+    return {
+        str(status): {
+            "description": f"{_TITLES[status]}: {', '.join(names)}",
+            "content": {PROBLEM_CONTENT_TYPE: {"schema": ref("Problem")}},
+            **({"headers": {"retry-after": {"description": "Seconds", "schema": _NUMBER}}} if status == 503 else {}),
+        }
+        for status, names in sorted(codes.items())
+    }
+
+
+def _path_parameters(route: ApiRoute, specs: dict[str, ModelSpec]) -> Iterable[dict[str, Any]]:
+    versions = sorted({spec.version for spec in specs.values()})
+    schemas = {"model": {"enum": list(specs)}, "version": {"enum": versions}, "region": {"type": "string"}}
+    for name, schema in schemas.items():
+        if f"{{{name}}}" in route.path:
+            yield {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _headers() -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "header", "required": False, "schema": schema, "description": text}
+        for name, schema, text in (
+            (
+                "Inference-Header-Content-Length",
+                _NUMBER,
+                "Bytes of JSON where binary data follow; 0: none, but an image",
+            ),
+            ("Accept-Encoding", {"type": "string"}, "gzip or deflate alone asks for a compressed answer"),
+            ("Content-Encoding", {"enum": ["gzip", "deflate"]}, "How the body is compressed"),
+        )
+    ]

@@ -1,0 +1,65 @@
+"""Every error over HTTP is one problem document, whatever raised it."""
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from services.batching import retry_after_header
+from stn_core.errors import PROBLEM_CONTENT_TYPE, BadBody, Overloaded, StnError, Unavailable, shortened
+
+logger = logging.getLogger("ray.serve")
+
+Handler = Callable[[Request], Awaitable[ASGIApp]]
+
+
+def guarded(handler: Handler) -> Handler:
+    """``handler`` with its errors turned into problem documents."""
+
+    async def answer(request: Request) -> ASGIApp:
+        try:
+            return await handler(request)
+        except StnError as error:
+            return _problem(error, request)
+        except ClientDisconnect:
+            return _problem(BadBody("the client went away before the end of the body"), request)
+        except Exception:
+            request_id = shortened(request.headers.get("x-request-id") or uuid.uuid4().hex)
+            logger.exception("request %s to %s failed", request_id, request.url.path)
+            return _problem(StnError(f"the service failed on request {request_id}; its log has the reason"), request)
+
+    return answer
+
+
+async def unknown_route(request: Request, error: Exception) -> Response:
+    """The answer of the router itself: no such path, or not with this method."""
+    assert isinstance(error, HTTPException)
+    path = shortened(request.url.path)
+    detail = {
+        404: f"{path}: no such route; the protocol's are below /v2, and /docs lists them all",
+        405: f"{path}: expected another method than {shortened(request.method)}",
+    }.get(error.status_code, str(error.detail))
+    code = {404: "unknown-route", 405: "wrong-method"}.get(error.status_code, "http")
+    document = {
+        "type": f"urn:stn:error:{code}",
+        "title": code.replace("-", " ").capitalize(),
+        "status": error.status_code,
+        "detail": detail,
+        "error": detail,
+        "instance": path,
+    }
+    headers = dict(error.headers or {})
+    return Response(orjson.dumps(document), error.status_code, headers, media_type=PROBLEM_CONTENT_TYPE)
+
+
+def _problem(error: StnError, request: Request) -> Response:
+    headers = {"retry-after": retry_after_header(error)} if isinstance(error, Overloaded) else {}
+    if isinstance(error, Unavailable):
+        headers["retry-after"] = "1"
+    document = error.problem(shortened(request.url.path))
+    return Response(orjson.dumps(document), error.status, headers, media_type=PROBLEM_CONTENT_TYPE)

@@ -1,0 +1,163 @@
+"""Triton's routes around inference: what is served and ready, its statistics, and what this service has not."""
+
+import asyncio
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.body import ByteBudget, read_body
+from services.pipelines import Pipelines
+from services.problems import Handler
+from services.protocol import find_model
+from services.routes import MODEL, ApiRoute, json_answer, of_model
+from services.settings import Limits
+from stn_core.errors import BadBody, Overloaded, TimedOut, TooLarge, Unavailable, UnknownModel, Unsupported, brief
+
+MAX_BODY_BYTES = 64 * 1024
+"""Of a request that only says what to do."""
+_LOAD = "/v2/repository/models/{model}"
+
+
+class Repository:
+    """Answers what clients ask about the models, beside their inference."""
+
+    def __init__(self, pipelines: Pipelines, limits: Limits, budget: ByteBudget) -> None:
+        self._pipelines = pipelines
+        most_bytes = min(MAX_BODY_BYTES, limits.max_request_bytes)
+        self._limits = limits.model_copy(update={"max_request_bytes": most_bytes})
+        self._budget = budget
+
+    def routes(self) -> list[ApiRoute]:
+        """The routes of the repository and the statistics; before those of a model, which could be named ``stats``."""
+        reads_body = (BadBody, TooLarge, Overloaded, TimedOut)
+        return [
+            ApiRoute(
+                "POST",
+                "/v2/repository/index",
+                self.index,
+                "Repository",
+                "The models, and which are ready",
+                "RepositoryIndex",
+                reads_body,
+                "RepositoryIndexRequest",
+            ),
+            ApiRoute(
+                "POST",
+                f"{_LOAD}/load",
+                self.load,
+                "Repository",
+                "Whether a model is loaded: all are, from the start",
+                "Empty",
+                (*reads_body, UnknownModel, Unavailable, Unsupported),
+                "LoadRequest",
+            ),
+            ApiRoute(
+                "POST",
+                f"{_LOAD}/unload",
+                self.unload,
+                "Repository",
+                "Not served: models stay for as long as the service runs",
+                None,
+                (UnknownModel, Unsupported),
+            ),
+            ApiRoute("GET", "/v2/models/stats", self.all_statistics, "Statistics", "Of all models", "Statistics"),
+            *of_model("GET", "/stats", self.statistics, "Statistics", "Of one model", "Statistics"),
+        ]
+
+    async def index(self, request: Request) -> Response:
+        only_ready = (await self._document(request)).get("ready", False)
+        if not isinstance(only_ready, bool):
+            raise BadBody(f"ready: expected true or false, got {brief(only_ready)}")
+        unready = await self._pipelines.unready_stages()
+        entries = []
+        for spec in self._pipelines.specs.values():
+            missing = [stage for stage in spec.stages if stage in unready]
+            if missing and only_ready:
+                continue
+            state = "UNAVAILABLE" if missing else "READY"
+            reason = f"not ready: the {' and the '.join(missing)}" if missing else ""
+            entries.append({"name": spec.name, "version": spec.version, "state": state, "reason": reason})
+        return json_answer(entries)
+
+    async def load(self, request: Request) -> Response:
+        spec = find_model(self._pipelines.specs, request.path_params["model"], None)
+        if (await self._document(request)).get("parameters"):
+            raise Unsupported(
+                f"model {spec.name} comes from the service's bundle, not from a request; load it without parameters, "
+                "or deploy the service with another bundle"
+            )
+        unready = await self._pipelines.unready_stages(spec.stages)
+        if unready:
+            raise Unavailable(f"model {spec.name}: the {' and the '.join(unready)} is not ready yet; try again soon")
+        return json_answer({})
+
+    async def unload(self, request: Request) -> Response:
+        spec = find_model(self._pipelines.specs, request.path_params["model"], None)
+        raise Unsupported(
+            f"model {spec.name} cannot be unloaded while the service runs; stop the service, or deploy it again with "
+            "another bundle"
+        )
+
+    async def all_statistics(self, request: Request) -> Response:
+        return json_answer({"model_stats": [model.document() for model in self._pipelines.statistics.values()]})
+
+    async def statistics(self, request: Request) -> Response:
+        spec = find_model(self._pipelines.specs, request.path_params["model"], request.path_params.get("version"))
+        return json_answer({"model_stats": [self._pipelines.statistics[spec.name].document()]})
+
+    async def _document(self, request: Request) -> dict[str, Any]:
+        """The JSON object in the body; an empty body is an empty one."""
+        patience_s = self._limits.request_timeout_s
+        try:
+            with self._budget.lease() as lease:
+                async with asyncio.timeout(patience_s):
+                    body = await read_body(request.headers, request.stream(), self._limits, lease)
+        except TimeoutError:
+            raise TimedOut(f"the body did not come within {patience_s:g} s; send it at once") from None
+        try:
+            document = orjson.loads(body or b"{}")
+        except orjson.JSONDecodeError as error:
+            raise BadBody(f"expected a JSON object or nothing, got something that does not parse: {error}") from None
+        if not isinstance(document, dict):
+            raise BadBody(f"expected a JSON object or nothing, got {type(document).__name__}")
+        return document
+
+
+def absent_routes() -> list[ApiRoute]:
+    """Triton's routes for what this service has not: they say so, and what to do instead."""
+    trace = "requests are not traced; GET /v2/models/stats has counts and times, the service's log its errors"
+    log = "what is logged is not changed over HTTP; set logging_config in the config, and deploy it again"
+    routes = [
+        _absent(method, path, "Trace settings", trace)
+        for path in ("/v2/trace/setting", f"{MODEL}/trace/setting")
+        for method in ("GET", "POST")
+    ]
+    routes += [_absent(method, "/v2/logging", "Log settings", log) for method in ("GET", "POST")]
+    for kind in ("system", "cuda"):
+        base = f"/v2/{kind}sharedmemory"
+        memory = f"{kind} shared memory is not served; send and take tensors as binary data"
+        summary = f"Regions of {kind} shared memory"
+        routes += [
+            ApiRoute("GET", f"{base}/status", _no_regions, "Not served", f"{summary}: none", "NoRegions"),
+            _absent("GET", f"{base}/region/{{region}}/status", summary, memory),
+            *(_absent("POST", f"{base}{region}/unregister", summary, memory) for region in ("", "/region/{region}")),
+            _absent("POST", f"{base}/region/{{region}}/register", summary, memory),
+        ]
+    return routes
+
+
+def _absent(method: str, path: str, summary: str, reason: str) -> ApiRoute:
+    return ApiRoute(method, path, _refusal(reason), "Not served", f"{summary}: not served", None, (Unsupported,))
+
+
+def _refusal(reason: str) -> Handler:
+    async def refuse(request: Request) -> Response:
+        raise Unsupported(reason)
+
+    return refuse
+
+
+async def _no_regions(request: Request) -> Response:
+    return json_answer([])

@@ -1,0 +1,206 @@
+"""The JSON schemas of the protocol's bodies, as the OpenAPI document has them under ``components``."""
+
+from typing import Any
+
+from services.repository import MAX_BODY_BYTES
+from stn_core.tensors import MAX_RANK, READABLE
+from stn_core.wire import MAX_NAME, MAX_TENSORS
+
+Schema = dict[str, Any]
+
+
+def _object(properties: dict[str, Schema], required: str = "", **more: Any) -> Schema:
+    """An object; ``required`` names properties, with spaces between."""
+    needed = {"required": required.split()} if required else {}
+    return {"type": "object", "properties": properties, **needed, **more}
+
+
+def _list(items: Schema, **more: Any) -> Schema:
+    return {"type": "array", "items": items, **more}
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_TEXT: Schema = {"type": "string"}
+_FLAG: Schema = {"type": "boolean"}
+_WHOLE: Schema = {"type": "integer", "minimum": 0}
+_NAME: Schema = {"type": "string", "maxLength": MAX_NAME}
+_SHAPE = _list(_WHOLE, maxItems=MAX_RANK)
+_OPEN_SHAPE = _list({"type": "integer", "minimum": -1}, description="-1: a side of any length")
+_DATA: Schema = {
+    "type": "array",
+    "description": "The values, row by row, flat or nested; BYTES as text. Absent for binary data.",
+}
+_BINARY_SIZE: Schema = {**_WHOLE, "description": "The tensor's bytes, behind the JSON, in the order of the tensors"}
+_DESCRIBED = _object({"name": _TEXT, "datatype": _TEXT, "shape": _OPEN_SHAPE, "parameters": _object({})})
+_CONFIGURED = _object({"name": _TEXT, "data_type": _TEXT, "dims": _OPEN_SHAPE})
+_DURATION = _object({"count": _WHOLE, "ns": _WHOLE}, "count ns")
+_COMPUTE: dict[str, Schema] = {f"compute_{step}": ref("Duration") for step in ("input", "infer", "output")}
+
+_INFERENCE: dict[str, Schema] = {
+    "InferRequest": _object(
+        {
+            "id": {**_TEXT, "description": "Comes back with the answer"},
+            "parameters": _object(
+                {
+                    "timeout": {**_WHOLE, "description": "Microseconds; shortens the service's own"},
+                    "binary_data_output": {**_FLAG, "default": False, "description": "Outputs as binary data"},
+                    "recipe": {"type": ["string", "object"], "description": "augment: a recipe, or the name of one"},
+                    "seed": {**_WHOLE, "description": "augment: the seed"},
+                },
+                description="Others are allowed, and not heeded",
+            ),
+            "inputs": _list(ref("InputTensor"), maxItems=MAX_TENSORS),
+            "outputs": _list(
+                ref("RequestedOutput"), maxItems=MAX_TENSORS, description="All outputs where none are named"
+            ),
+        },
+        "inputs",
+    ),
+    "InputTensor": _object(
+        {
+            "name": _NAME,
+            "datatype": {"enum": list(READABLE)},
+            "shape": _SHAPE,
+            "data": _DATA,
+            "parameters": _object(
+                {
+                    "binary_data_size": _BINARY_SIZE,
+                    "content_type": {**_TEXT, "description": "base64: the elements of BYTES are base64 text"},
+                }
+            ),
+        },
+        "name datatype shape",
+    ),
+    "RequestedOutput": _object(
+        {
+            "name": _NAME,
+            "parameters": _object(
+                {
+                    "binary_data": _FLAG,
+                    "classification": {
+                        "type": "integer",
+                        "minimum": 1,
+                        "description": "Of probabilities: so many of the best classes, as BYTES score:index:name",
+                    },
+                }
+            ),
+        },
+        "name",
+    ),
+    "InferResponse": _object(
+        {
+            "model_name": _TEXT,
+            "model_version": _TEXT,
+            "id": _TEXT,
+            "parameters": _object({}),
+            "outputs": _list(ref("OutputTensor")),
+        },
+        "model_name model_version outputs",
+    ),
+    "OutputTensor": _object(
+        {
+            "name": _NAME,
+            "datatype": _TEXT,
+            "shape": _SHAPE,
+            "data": _DATA,
+            "parameters": _object({"binary_data_size": _BINARY_SIZE}),
+        },
+        "name datatype shape",
+    ),
+}
+
+_METADATA: dict[str, Schema] = {
+    "ServerMetadata": _object(
+        {
+            "name": _TEXT,
+            "version": _TEXT,
+            "extensions": _list(_TEXT),
+            "limits": _object({}, description="What one request may ask for; docs/service.md has the keys"),
+        },
+        "name version extensions limits",
+    ),
+    "ModelMetadata": _object(
+        {
+            "name": _TEXT,
+            "versions": _list(_TEXT),
+            "platform": _TEXT,
+            "inputs": _list(_DESCRIBED),
+            "outputs": _list(_DESCRIBED),
+            "parameters": _object({"classes": _list(_TEXT)}),
+        },
+        "name versions platform inputs outputs",
+    ),
+    "ModelConfig": _object(
+        {
+            "name": _TEXT,
+            "platform": _TEXT,
+            "max_batch_size": _WHOLE,
+            "input": _list(_CONFIGURED),
+            "output": _list(_CONFIGURED),
+        },
+        "name platform max_batch_size input output",
+    ),
+    "Live": _object({"live": {"const": True}}, "live"),
+    "Ready": _object({"ready": {"const": True}}, "ready"),
+    "ModelReady": _object({"name": _TEXT, "ready": {"const": True}}, "name ready"),
+}
+
+_REPOSITORY: dict[str, Schema] = {
+    "RepositoryIndexRequest": _object(
+        {"ready": {**_FLAG, "default": False, "description": "Only the models that are ready"}},
+        description=f"May be left out; {MAX_BODY_BYTES} bytes at most",
+    ),
+    "RepositoryIndex": _list(
+        _object(
+            {"name": _TEXT, "version": _TEXT, "state": {"enum": ["READY", "UNAVAILABLE"]}, "reason": _TEXT},
+            "name version state reason",
+        )
+    ),
+    "LoadRequest": _object(
+        {"parameters": _object({}, maxProperties=0)},
+        description=f"May be left out; no parameters are served; {MAX_BODY_BYTES} bytes at most",
+    ),
+    "Empty": _object({}, maxProperties=0),
+    "NoRegions": {"type": "array", "maxItems": 0},
+    "Statistics": _object({"model_stats": _list(ref("ModelStatistics"))}, "model_stats"),
+    "ModelStatistics": _object(
+        {
+            "name": _TEXT,
+            "version": _TEXT,
+            "last_inference": {**_WHOLE, "description": "Milliseconds since 1970; 0: never"},
+            "inference_count": {**_WHOLE, "description": "Images of requests that were answered"},
+            "execution_count": {**_WHOLE, "description": "Batches that ran"},
+            "inference_stats": _object(
+                {**{name: ref("Duration") for name in ("success", "fail", "queue")}, **_COMPUTE},
+                f"success fail queue {' '.join(_COMPUTE)}",
+            ),
+            "batch_stats": _list(
+                _object({"batch_size": _WHOLE, **_COMPUTE}, f"batch_size {' '.join(_COMPUTE)}"),
+            ),
+        },
+        "name version last_inference inference_count execution_count inference_stats batch_stats",
+    ),
+    "Duration": _DURATION,
+}
+
+_OTHERS: dict[str, Schema] = {
+    "Problem": _object(
+        {
+            "type": {**_TEXT, "description": "urn:stn:error: and the error's code"},
+            "title": _TEXT,
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "detail": {**_TEXT, "description": "What was expected, what came, what to do"},
+            "error": {**_TEXT, "description": "The same as detail, for clients of the protocol"},
+            "instance": {**_TEXT, "description": "The path of the request"},
+        },
+        "type title status detail error instance",
+        description="RFC 9457",
+    ),
+    "OpenApi": _object({"openapi": _TEXT, "info": _object({}), "paths": _object({})}, "openapi info paths"),
+    "Page": _TEXT,
+}
+
+SCHEMAS: dict[str, Schema] = {**_INFERENCE, **_METADATA, **_REPOSITORY, **_OTHERS}
