@@ -30,7 +30,7 @@ class Example(NamedTuple):
 def examples_of(specs: dict[str, ModelSpec]) -> list[Example]:
     """The examples for the models ``specs``; pictures have the size and the channels that the bundle wants."""
     predict, rectify, classify = (specs[name] for name in ("predict", "rectify", "classify"))
-    examples = [_shift(specs["warp"]), _rotate(specs["augment"])]
+    examples = [_shift(specs["warp"]), _rotate(specs["augment"]), _corner(specs["map"])]
     if predict.inputs[0].shape[-1] not in CHANNELS:  # no PNG has others
         return examples
     known = _is_of_digits(predict) and _is_of_digits(classify)
@@ -86,6 +86,17 @@ def _rotate(augment: ModelSpec) -> Example:
         _tensor("exact", "BOOL", [1], [True]),
     ]
     return _example(augment, "Rotate an image at random", request, rotated)
+
+
+def _corner(map_: ModelSpec) -> Example:
+    inputs = [
+        _tensor("points", "FP64", [1, 1, 2], [0.0, 0.0]),
+        _tensor("theta", "FP64", [1, 2, 3], [0.0, -1.0, 0.0, 1.0, 0.0, 0.0]),
+        _tensor("rectified_size", "INT64", [1, 2], [28, 28]),
+        _tensor("source_size", "INT64", [1, 2], [300, 400]),
+    ]
+    mapped = [_tensor("points", "FP64", [1, 1, 2], [400.0, 0.0]), _tensor("inside", "BOOL", [1, 1], [True])]
+    return _example(map_, "Where a corner of a straightened image came from", {"inputs": inputs}, mapped)
 
 
 def _digit(

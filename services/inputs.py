@@ -3,11 +3,13 @@
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from services.batching import Array
 from services.settings import Limits
+from stn_core.annotations import MAX_POINTS
 from stn_core.errors import BadTensor, StnError, TooLarge, shortened
 from stn_core.geometry import Size
 from stn_core.pictures import CHANNELS, REQUEST_FORMATS, decode_picture
@@ -73,11 +75,9 @@ def _as_fp32(tensor: Array) -> Array:
         return tensor.astype(_FP32)
 
 
-def read_theta(tensor: Array, images: int) -> Array:
-    """The transforms as finite FP32, of one family: ``[N,2,3]``, ``[N,3,3]`` or ``[N,K*K,2]``."""
-    datatype = datatype_of(tensor)
-    if datatype not in _FLOATS:
-        raise BadTensor(f"theta: expected {', '.join(_FLOATS[:-1])} or {_FLOATS[-1]}, got {datatype}")
+def read_theta(tensor: Array, images: int, dtype: type[np.floating[Any]] = np.float32) -> Array:
+    """The transforms, finite and of ``dtype``, of one family: ``[N,2,3]``, ``[N,3,3]`` or ``[N,K*K,2]``."""
+    _check_datatype("theta", tensor, _FLOATS)
     check_shape(tensor.shape)
     if len(tensor) != images:
         expected = [images, *tensor.shape[1:]]
@@ -88,7 +88,36 @@ def read_theta(tensor: Array, images: int) -> Array:
             f"theta: expected finite numbers of at most {MAX_THETA:g} either way, beyond which coordinates overflow, "
             f"got {largest:g}"
         )
-    return tensor.astype(np.float32)
+    return tensor.astype(dtype)
+
+
+def read_points(tensor: Array, images: int) -> Array:
+    """Points in pixels as FP64 ``[N,P,2]``."""
+    _check_datatype("points", tensor, _FLOATS)
+    if tensor.ndim != 3 or len(tensor) != images or tensor.shape[2] != 2:
+        raise BadTensor(f"points: expected the shape [{images}, points, 2] (x, y), got {list(tensor.shape)}")
+    if tensor.shape[0] * tensor.shape[1] > MAX_POINTS:
+        raise TooLarge(
+            f"points: expected at most {MAX_POINTS} in one request, got {tensor.shape[0] * tensor.shape[1]}; send "
+            "several requests"
+        )
+    return tensor.astype(np.float64)
+
+
+def read_sizes(name: str, tensor: Array, images: int, limits: Limits) -> Array:
+    """The (height, width) of each image as INT64 ``[N,2]``."""
+    _check_datatype(name, tensor, ("INT64", "INT32"))
+    if tensor.shape != (images, 2) or tensor.min() < 1 or tensor.max() > limits.max_side_px:
+        raise BadTensor(
+            f"{name}: expected (height, width) of each image in px, {[images, 2]} from 1 to {limits.max_side_px}, got "
+            f"{list(tensor.shape)}{f' from {tensor.min()} to {tensor.max()}' if tensor.size else ''}"
+        )
+    return tensor.astype(np.int64)
+
+
+def _check_datatype(name: str, tensor: Array, expected: tuple[str, ...]) -> None:
+    if datatype_of(tensor) not in expected:
+        raise BadTensor(f"{name}: expected {', '.join(expected[:-1])} or {expected[-1]}, got {datatype_of(tensor)}")
 
 
 def read_ids(tensor: Array, images: int) -> Array:

@@ -9,19 +9,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from services.batching import Array, Columns, MicroBatcher
-from services.inputs import ImageRules, check_names, check_spline, read_ids, read_images, read_theta, result_bytes
-from services.links import StageLink
+from services.inputs import (
+    ImageRules,
+    check_names,
+    check_spline,
+    read_ids,
+    read_images,
+    read_points,
+    read_sizes,
+    read_theta,
+    result_bytes,
+)
+from services.links import LocalLink, StageLink
 from services.protocol import ModelSpec, model_specs
 from services.settings import Settings
-from services.stages import CLASSIFY, Operation, augment_operation
+from services.stages import CLASSIFY, MapStage, Operation, augment_operation
 from services.statistics import ModelStatistics
 from stn_core.bundle import Manifest
 from stn_core.draws import image_ids
 from stn_core.errors import BadRecipe, BadTensor, Unsupported, brief
 from stn_core.recipes import Recipe, distorted_size, parse_recipe, steps_by_imgaug, theta_shape_of
-from stn_core.transforms import THETA_SHAPES
+from stn_core.transforms import THETA_SHAPES, invert
 from stn_core.wire import InferRequest
 
+TO_SOURCE, TO_RECTIFIED = "to_source", "to_rectified"
 MAX_SEED = 2**63 - 1
 _INLINE_BYTES = 64 * 1024
 _INLINE_RECIPE_CHARACTERS = 4096
@@ -67,6 +78,7 @@ class Pipelines:
             "classify": self._prepare_classify,
             "warp": self._prepare_warp,
             "augment": self._prepare_augment,
+            "map": self._prepare_map,
         }
         runs: dict[str, tuple[Callable[[Any, Columns], Awaitable[Columns]], str]] = {
             "predict": (links["predictor"].call if "predictor" in links else self._run_predict, "rectifier"),
@@ -74,6 +86,7 @@ class Pipelines:
             "classify": (links["classifier"].call, "classifier"),
             "warp": (links["rectifier"].call, "rectifier"),
             "augment": (links["augmenter"].call, "augmenter"),
+            "map": (LocalLink(MapStage(), settings.rectifier).call, "rectifier"),
         }
         in_flight = {name: settings.stages[stage].gateway_in_flight for name, (_, stage) in runs.items()}
         if "predictor" not in links:  # while one of the two stages has a batch, the other is free for the next
@@ -83,7 +96,6 @@ class Pipelines:
         self._batchers = {
             name: MicroBatcher(run, settings.stages[stage], in_flight[name], self.statistics[name].add_batch)
             for name, (run, stage) in runs.items()
-        }
         }
 
     async def infer(self, spec: ModelSpec, request: InferRequest) -> Outcome:
@@ -149,6 +161,22 @@ class Pipelines:
         slow_steps = steps_by_imgaug(recipe)
         said = {"by_imgaug": ",".join(slow_steps)} if slow_steps else {}
         return Work(operation, {"images": images, "ids": ids}, said)
+
+    def _prepare_map(self, request: InferRequest) -> Work:
+        check_names(request.inputs, ("points", "theta", "rectified_size", "source_size"))
+        direction = request.parameters.get("direction", TO_SOURCE)
+        if direction not in (TO_SOURCE, TO_RECTIFIED):
+            raise BadTensor(f"parameters.direction: expected {TO_SOURCE} or {TO_RECTIFIED}, got {brief(direction)}")
+        images = len(request.inputs["points"]) if request.inputs["points"].ndim else 0
+        if images == 0:
+            raise BadTensor("points: expected those of at least one image, got none")
+        columns = {"points": read_points(request.inputs["points"], images)}
+        columns["theta"] = read_theta(request.inputs["theta"], images, np.float64)
+        if direction == TO_RECTIFIED and columns["theta"].shape[2] == 3:  # a spline is undone numerically
+            invert(columns["theta"])  # refuses here what would fail its neighbours later
+        for name in ("rectified_size", "source_size"):
+            columns[name] = read_sizes(name, request.inputs[name], images, self._limits)
+        return Work(Operation(direction), columns)
 
 
 def _read_recipe(request: InferRequest) -> tuple[Recipe, int]:

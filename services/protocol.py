@@ -130,6 +130,19 @@ def model_specs(manifest: Manifest) -> dict[str, ModelSpec]:
             {"optional_inputs": ["ids"], "request_parameters": ["recipe", "seed"]},
             ("recipe", "seed"),
         ),
+        ModelSpec(
+            "map",
+            version,
+            (
+                TensorSpec("points", (-1, -1, 2), ("FP64", "FP32", "FP16", "BF16")),
+                TensorSpec("theta", any_family, ("FP64", "FP32", "FP16", "BF16")),
+                TensorSpec("rectified_size", (-1, 2), ("INT64", "INT32")),
+                TensorSpec("source_size", (-1, 2), ("INT64", "INT32")),
+            ),
+            (TensorSpec("points", (-1, -1, 2), ("FP64",)), TensorSpec("inside", (-1, -1), ("BOOL",))),
+            (),
+            {"request_parameters": ["direction"]},
+        ),
     ]
     return {spec.name: spec for spec in specs}
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from services.pipelines import TO_RECTIFIED, TO_SOURCE
 from services.repository import MAX_BODY_BYTES
 from stn_core.tensors import MAX_RANK, READABLE
 from stn_core.wire import MAX_NAME, MAX_TENSORS
@@ -49,6 +50,7 @@ _INFERENCE: dict[str, Schema] = {
                     "binary_data_output": {**_FLAG, "default": False, "description": "Outputs as binary data"},
                     "recipe": {"type": ["string", "object"], "description": "augment: a recipe, or the name of one"},
                     "seed": {**_WHOLE, "description": "augment: the seed"},
+                    "direction": {"enum": [TO_SOURCE, TO_RECTIFIED], "description": f"map: by default {TO_SOURCE}"},
                 },
                 description="Others are allowed, and not heeded",
             ),

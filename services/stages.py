@@ -12,6 +12,7 @@ import numpy as np
 
 from services.batching import Columns
 from stn_core.errors import StnError
+from stn_core.points import to_rectified, to_source
 from stn_core.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -101,6 +102,18 @@ class PredictStage:
     def run(self, operation: Operation, columns: Columns) -> Columns:
         rectified = self._rectifier.run(operation, columns)
         return {**self._classifier.run(CLASSIFY, {"images": rectified["rectified"]}), **rectified}
+
+
+class MapStage:
+    """Operation ``to_source`` or ``to_rectified``: points, theta, rectified_size, source_size -> points, inside."""
+
+    def warm_up(self) -> None:
+        pass
+
+    def run(self, operation: Operation, columns: Columns) -> Columns:
+        ways = {"to_source": to_source, "to_rectified": to_rectified}
+        found = ways[operation.name](*(columns[name] for name in ("points", "theta", "rectified_size", "source_size")))
+        return {"points": found.points_px, "inside": found.inside}
 
 
 class AugmentStage:

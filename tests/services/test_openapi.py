@@ -112,7 +112,9 @@ async def test_every_example_runs_and_answers_what_it_says(http: httpx.AsyncClie
     requests = operation["requestBody"]["content"]["application/json"]
     answers = operation["responses"]["200"]["content"]["application/json"]
     assert (
-        set(requests["examples"]) == set(answers["examples"]) == {"predict", "rectify", "classify", "warp", "augment"}
+        set(requests["examples"])
+        == set(answers["examples"])
+        == {"predict", "rectify", "classify", "warp", "augment", "map"}
     )
     for model, example in requests["examples"].items():
         valid(document, requests["schema"], example["value"])
@@ -165,7 +167,7 @@ async def test_pictures_of_examples_are_what_another_bundle_takes(engine: Any, s
         (text,) = examples[model]["value"]["inputs"][0]["data"]
         assert decode_picture(base64.b64decode(text), channels=shape[2]).shape == shape
     answers = operation["responses"]["200"]["content"]["application/json"]["examples"]
-    assert set(answers) == {"warp", "augment"}  # what the other bundle would say is not known
+    assert set(answers) == {"warp", "augment", "map"}  # what the other bundle would say is not known
 
 
 @pytest.mark.parametrize("changes", [{"transform": "homography"}, {"classes": list("abcdefghij")}])
@@ -173,7 +175,7 @@ async def test_answers_are_told_only_where_they_are_known(engine: Any, changes: 
     settings = make_settings()
     async with client_of(make_links(engine, settings), settings, bundle_with(**changes)) as http:
         operation = (await http.get("/openapi.json")).json()["paths"][INFER]["post"]
-    assert set(operation["responses"]["200"]["content"]["application/json"]["examples"]) == {"warp", "augment"}
+    assert set(operation["responses"]["200"]["content"]["application/json"]["examples"]) == {"warp", "augment", "map"}
 
 
 def test_a_model_that_takes_any_size_gets_the_digit_in_its_own() -> None:
@@ -190,7 +192,7 @@ async def test_channels_that_no_picture_has_leave_the_pictures_out(engine: Any) 
     settings = make_settings()
     async with client_of(make_links(engine, settings), settings, bundle_with(input_shape=(28, 28, 2))) as http:
         operation = (await http.get("/openapi.json")).json()["paths"][INFER]["post"]
-    assert set(operation["requestBody"]["content"]["application/json"]["examples"]) == {"warp", "augment"}
+    assert set(operation["requestBody"]["content"]["application/json"]["examples"]) == {"warp", "augment", "map"}
 
 
 async def test_the_page_needs_nothing_from_elsewhere(http: httpx.AsyncClient) -> None:
@@ -224,7 +226,7 @@ async def test_the_page_shows_every_route_example_and_schema(document: dict[str,
         assert f'id="schema-{name.lower()}"' in shown
     for target in re.findall(r'href="#([^"]+)"', shown):
         assert f'id="{target}"' in shown
-    for model in ("predict", "rectify", "classify", "warp", "augment"):
+    for model in ("predict", "rectify", "classify", "warp", "augment", "map"):
         assert f'data-path="/v2/models/{model}/infer"' in shown
     assert "[20, 0, 40, 0]" in shown
     assert "<img" not in shown

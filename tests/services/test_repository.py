@@ -45,6 +45,7 @@ async def test_the_index_names_what_is_missing(half_ready: httpx.AsyncClient) ->
         "classify": "UNAVAILABLE",
         "warp": "READY",
         "augment": "READY",
+        "map": "READY",
     }
     assert (await half_ready.post(INDEX, json={"ready": False})).json() == everything
     ready = (await half_ready.post(INDEX, json={"ready": True})).json()
