@@ -145,7 +145,7 @@ def result_bytes(name: str, images: Array, size: Size, limits: Limits) -> int:
     TooLarge if what comes out would pass the limits on what may come in.
     """
     shape = (*size, images.shape[3])
-    _check_limits(name, shape, images.itemsize, len(images), limits)
+    check_limits(name, shape, images.itemsize, len(images), limits)
     return math.prod(shape) * images.itemsize
 
 
@@ -166,10 +166,10 @@ def _check_size(shape: tuple[int, ...], bytes_per_value: int, images: int, rules
         )
     if 0 in shape:
         raise BadTensor(f"images: expected at least one pixel and channel, got {_shape_text(shape)}")
-    _check_limits("images", shape, bytes_per_value, images, rules.limits)
+    check_limits("images", shape, bytes_per_value, images, rules.limits)
 
 
-def _check_limits(name: str, shape: tuple[int, ...], bytes_per_value: int, images: int, limits: Limits) -> None:
+def check_limits(name: str, shape: tuple[int, ...], bytes_per_value: int, images: int, limits: Limits) -> None:
     """TooLarge unless ``images`` images of (height, width, channels) ``shape`` are welcome, in or out, as ``name``."""
     height, width, _ = shape
     if max(height, width) > limits.max_side_px:

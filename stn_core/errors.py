@@ -9,6 +9,8 @@
     │   └── BadBundle             400  bad-bundle        a model on disk is missing, broken or foreign
     ├── TrainingFailed            500  training-failed   in stn_core.training; never over HTTP
     ├── UnknownModel              404  unknown-model
+    ├── UnknownRecipe             404  unknown-recipe
+    ├── NotAcceptable             406  not-acceptable    the answer cannot be had in the form asked for
     ├── TooLarge                  413  too-large
     ├── Unsupported               501  unsupported
     ├── Overloaded                503  overloaded        try again after ``retry_after_s``
@@ -88,6 +90,16 @@ class BadBundle(InvalidInput):
 class UnknownModel(StnError):
     status = 404
     code = "unknown-model"
+
+
+class UnknownRecipe(StnError):
+    status = 404
+    code = "unknown-recipe"
+
+
+class NotAcceptable(StnError):
+    status = 406
+    code = "not-acceptable"
 
 
 class TooLarge(StnError):

@@ -29,6 +29,7 @@ ONE_HOME = {  # a library that one room alone may import
     "ray": ("services/",),
     "starlette": ("services/",),
     "fastapi": ("services/",),
+    "python_multipart": ("services/",),
     "imgaug": ("stn_core/pixels.py",),
     "cv2": ("stn_core/plain_pictures.py",),
     "typer": ("stn_cli/",),
