@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from services.openapi import openapi_document
 from services.protocol import ModelSpec
-from services.routes import ApiRoute
+from services.routes import ApiRoute, DescribedRoute
 
 PAGE = Path(__file__).parent / "docs.html"
 _POLICY = (
@@ -21,10 +21,13 @@ _POLICY = (
 
 
 class Documentation:
-    """Describes ``routes`` and its own two."""
+    """Describes the routes of the protocol, its own two, and those for files."""
 
-    def __init__(self, routes: Sequence[ApiRoute], specs: dict[str, ModelSpec]) -> None:
+    def __init__(
+        self, routes: Sequence[ApiRoute], file_routes: Sequence[DescribedRoute], specs: dict[str, ModelSpec]
+    ) -> None:
         self._routes = [*routes, *self.routes()]
+        self._file_routes = file_routes
         self._specs = specs
 
     def routes(self) -> list[ApiRoute]:
@@ -43,4 +46,4 @@ class Documentation:
 
     @cached_property
     def _document(self) -> bytes:
-        return orjson.dumps(openapi_document(self._routes, self._specs))
+        return orjson.dumps(openapi_document(self._routes, self._file_routes, self._specs))

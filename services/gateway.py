@@ -14,6 +14,7 @@ from services.body import ByteBudget, read_body, whole_number
 from services.classification import check_classification, classified
 from services.compression import asked_coding, compressed
 from services.documentation import Documentation
+from services.friendly import friendly_routes
 from services.middleware import model_to_infer
 from services.pipelines import Outcome, Pipelines
 from services.problems import guarded, unknown_route
@@ -63,6 +64,7 @@ class Gateway:
         self._budget = ByteBudget(settings.limits.max_bytes_in_flight)
         self._metadata = server_metadata(settings.limits)
         self._repository = Repository(pipelines, settings.limits, self._budget)
+        self._friendly = friendly_routes(pipelines, settings, self._budget)
 
     def asgi_app(self) -> ASGIApp:
         """The ASGI application with all routes; ``infer``, which is nearly all there is to do, is found before them."""
@@ -103,10 +105,12 @@ class Gateway:
 
     def _routed(self) -> Starlette:
         routes = self.routes()
-        routes += Documentation(routes, self._pipelines.specs).routes()
+        routes += Documentation(routes, self._friendly, self._pipelines.specs).routes()
         # Not FastAPI: its models know nothing of the protocol's bodies, raw streams, and each layer costs time.
+        served = [(one.path, one.handler, one.method) for one in routes]
+        served += [(one.path, one.handler, one.method) for one in self._friendly]
         app = Starlette(
-            routes=[Route(route.path, guarded(route.handler), methods=[route.method]) for route in routes],
+            routes=[Route(path, guarded(handler), methods=[method]) for path, handler, method in served],
             exception_handlers={HTTPException: unknown_route},
         )
         app.router.redirect_slashes = False  # clients of the protocol take a redirect for an error

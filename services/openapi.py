@@ -6,14 +6,14 @@ from typing import Any
 
 import stn_core
 from services.examples import Example, examples_of
+from services.openapi_files import file_operation
+from services.openapi_parts import NUMBER, OF_AN_ID, problems
 from services.protocol import SERVER_NAME, ModelSpec
-from services.routes import ApiRoute
+from services.routes import ApiRoute, DescribedRoute
 from services.schemas import SCHEMAS, ref
-from stn_core.errors import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, StnError
 from stn_core.wire import HEADER_LENGTH
 
 _JSON, _BINARY, _HTML = "application/json", "application/octet-stream", "text/html"
-_NUMBER = {"type": "integer", "minimum": 0}
 _INTRODUCTION = (
     "Straightens images, classifies them, warps them by given transforms and distorts them by recipes. It speaks the "
     "Open Inference Protocol v2 (KServe, Triton): a batch of images is one tensor."
@@ -24,24 +24,18 @@ _INFERENCE_NOTES = (
     "Bodies may be compressed (Content-Encoding: gzip or deflate); so is the answer where Accept-Encoding names one of "
     "the two alone."
 )
-_OF_AN_ID = str.maketrans({"/": "_", ".": "_", "{": "", "}": ""})
-_TITLES = {
-    400: "Bad request",
-    404: "Not found",
-    413: "Too large",
-    500: "Internal error",
-    501: "Not served",
-    503: "Try again later",
-    504: "Timed out",
-}
 
 
-def openapi_document(routes: Iterable[ApiRoute], specs: dict[str, ModelSpec]) -> dict[str, Any]:
-    """The document for ``routes`` and the models ``specs``; the paths' base is where the document lies."""
+def openapi_document(
+    routes: Iterable[ApiRoute], file_routes: Iterable[DescribedRoute], specs: dict[str, ModelSpec]
+) -> dict[str, Any]:
+    """The document for all routes and the models ``specs``; the paths' base is where the document lies."""
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     examples = examples_of(specs)
     for route in routes:
         paths[route.path][route.method.lower()] = _operation(route, specs, examples)
+    for file_route in file_routes:
+        paths[file_route.path][file_route.method.lower()] = file_operation(file_route)
     return {
         "openapi": "3.1.0",
         "info": {"title": SERVER_NAME, "version": stn_core.__version__, "description": _INTRODUCTION},
@@ -54,10 +48,10 @@ def openapi_document(routes: Iterable[ApiRoute], specs: dict[str, ModelSpec]) ->
 def _operation(route: ApiRoute, specs: dict[str, ModelSpec], examples: Sequence[Example]) -> dict[str, Any]:
     examples = examples if route.body == "InferRequest" else ()  # never empty there: warp has one in any bundle
     operation: dict[str, Any] = {
-        "operationId": f"{route.method.lower()}{route.path}".translate(_OF_AN_ID),
+        "operationId": f"{route.method.lower()}{route.path}".translate(OF_AN_ID),
         "tags": [route.tag],
         "summary": route.summary,
-        "responses": {**_answer(route, examples), **_problems(route)},
+        "responses": {**_answer(route, examples), **problems(route.errors)},
     }
     parameters = list(_path_parameters(route, specs)) + (_headers() if examples else [])
     if parameters:
@@ -77,7 +71,7 @@ def _answer(route: ApiRoute, examples: Sequence[Example]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": "Done", "content": _content(route.answer, answers)}
     if examples:
         answer["headers"] = {
-            HEADER_LENGTH: {"description": "With binary data: bytes of JSON, before compression", "schema": _NUMBER},
+            HEADER_LENGTH: {"description": "With binary data: bytes of JSON, before compression", "schema": NUMBER},
             "content-encoding": {"description": "Where asked for", "schema": {"enum": ["gzip", "deflate"]}},
         }
     return {"200": answer}
@@ -97,21 +91,6 @@ def _content(schema: str, bodies: dict[str, tuple[str, dict[str, Any]]]) -> dict
     return content
 
 
-def _problems(route: ApiRoute) -> dict[str, Any]:
-    codes: dict[int, list[str]] = defaultdict(list)
-    errors: tuple[type[StnError], ...] = (*route.errors, StnError)
-    for error in errors:
-        codes[error.status].append(PROBLEM_TYPE_PREFIX + error.code)
-    return {
-        str(status): {
-            "description": f"{_TITLES[status]}: {', '.join(names)}",
-            "content": {PROBLEM_CONTENT_TYPE: {"schema": ref("Problem")}},
-            **({"headers": {"retry-after": {"description": "Seconds", "schema": _NUMBER}}} if status == 503 else {}),
-        }
-        for status, names in sorted(codes.items())
-    }
-
-
 def _path_parameters(route: ApiRoute, specs: dict[str, ModelSpec]) -> Iterable[dict[str, Any]]:
     versions = sorted({spec.version for spec in specs.values()})
     schemas = {"model": {"enum": list(specs)}, "version": {"enum": versions}, "region": {"type": "string"}}
@@ -126,7 +105,7 @@ def _headers() -> list[dict[str, Any]]:
         for name, schema, text in (
             (
                 "Inference-Header-Content-Length",
-                _NUMBER,
+                NUMBER,
                 "Bytes of JSON where binary data follow; 0: none, but an image",
             ),
             ("Accept-Encoding", {"type": "string"}, "gzip or deflate alone asks for a compressed answer"),

@@ -148,7 +148,7 @@ class Pipelines:
 
     def _prepare_augment(self, request: InferRequest) -> Work:
         check_names(request.inputs, ("images",), ("ids",))
-        recipe, seed = _read_recipe(request)
+        recipe, seed = read_recipe(request)
         images = read_images(request.inputs["images"], self._free)
         # The canvas is checked before the request joins a batch, and before a pixel of it is made.
         size = distorted_size(recipe, images.shape[1:3])
@@ -179,7 +179,7 @@ class Pipelines:
         return Work(Operation(direction), columns)
 
 
-def _read_recipe(request: InferRequest) -> tuple[Recipe, int]:
+def read_recipe(request: InferRequest) -> tuple[Recipe, int]:
     """The recipe and the seed of a request to ``augment``, whose outputs the recipe can give."""
     recipe, seed = request.parameters.get("recipe"), request.parameters.get("seed")
     if not isinstance(recipe, str | dict):

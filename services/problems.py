@@ -41,7 +41,7 @@ async def unknown_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = shortened(request.url.path)
     detail = {
-        404: f"{path}: no such route; the protocol's are below /v2, and /docs lists them all",
+        404: f"{path}: no such route; the protocol's are below /v2, those for files below /v1; see /docs",
         405: f"{path}: expected another method than {shortened(request.method)}",
     }.get(error.status_code, str(error.detail))
     code = {404: "unknown-route", 405: "wrong-method"}.get(error.status_code, "http")
@@ -58,8 +58,12 @@ async def unknown_route(request: Request, error: Exception) -> Response:
 
 
 def _problem(error: StnError, request: Request) -> Response:
-    headers = {"retry-after": retry_after_header(error)} if isinstance(error, Overloaded) else {}
-    if isinstance(error, Unavailable):
-        headers["retry-after"] = "1"
     document = error.problem(shortened(request.url.path))
-    return Response(orjson.dumps(document), error.status, headers, media_type=PROBLEM_CONTENT_TYPE)
+    return Response(orjson.dumps(document), error.status, retry_headers(error), media_type=PROBLEM_CONTENT_TYPE)
+
+
+def retry_headers(error: StnError) -> dict[str, str]:
+    """The headers that say when to try again, if that may help."""
+    if isinstance(error, Overloaded):
+        return {"retry-after": retry_after_header(error)}
+    return {"retry-after": "1"} if isinstance(error, Unavailable) else {}

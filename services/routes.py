@@ -13,7 +13,7 @@ MODEL, VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 
 
 class ApiRoute(NamedTuple):
-    """A route, and what the OpenAPI document says of it; an unexpected error (500) goes without saying."""
+    """A route of the protocol, and what the document says of it; an unexpected error (500) goes without saying."""
 
     method: str
     path: str
@@ -42,6 +42,31 @@ def of_model(
         ApiRoute(method, base + name, handler, tag, summary, answer, (UnknownModel, *errors), body)
         for base in (MODEL, VERSION)
     ]
+
+
+class Parameter(NamedTuple):
+    """A parameter of a route, in the query string or the body."""
+
+    name: str
+    schema: dict[str, Any]
+    """What it may be, as JSON Schema."""
+    description: str
+
+
+class DescribedRoute(NamedTuple):
+    """A route for files, or about recipes, and what the OpenAPI document says of it."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    parameters: tuple[Parameter, ...]
+    takes: tuple[str, ...]
+    """The media types of its bodies."""
+    gives: tuple[str, ...]
+    """The media types of its answers."""
+    example: str
+    """A command that calls it, below the service's address ``$URL``."""
 
 
 def json_answer(document: Any) -> Response:

@@ -198,11 +198,51 @@ _OTHERS: dict[str, Schema] = {
             "error": {**_TEXT, "description": "The same as detail, for clients of the protocol"},
             "instance": {**_TEXT, "description": "The path of the request"},
         },
-        "type title status detail error instance",
+        "type title status detail error",
         description="RFC 9457",
     ),
     "OpenApi": _object({"openapi": _TEXT, "info": _object({}), "paths": _object({})}, "openapi info paths"),
     "Page": _TEXT,
 }
 
-SCHEMAS: dict[str, Schema] = {**_INFERENCE, **_METADATA, **_REPOSITORY, **_OTHERS}
+_FILES: dict[str, Schema] = {
+    "EncodedImage": {
+        "description": "A file as base64 text or data: URL, or with a name",
+        "anyOf": [_TEXT, _object({"name": _TEXT, "data": _TEXT}, "data")],
+    },
+    "FileResults": _object(
+        {
+            "model": _TEXT,
+            "version": _TEXT,
+            "results": _list(
+                _object(
+                    {"name": {"type": ["string", "null"]}, "error": ref("Problem")},
+                    "name",
+                    description="What the model says of one file, by the outputs' names; or an error",
+                )
+            ),
+        },
+        "model version results",
+    ),
+    "Recipes": _object(
+        {
+            "recipes": _list(
+                _object(
+                    {
+                        "name": _TEXT,
+                        "description": _TEXT,
+                        "family": {"enum": ["affine", "homography", "tps"]},
+                        "exact": _FLAG,
+                        "by_imgaug": _list(_TEXT, description="Steps that imgaug applies, image by image"),
+                        "canvas": {"type": ["object", "null"]},
+                    },
+                    "name description family exact by_imgaug canvas",
+                )
+            )
+        },
+        "recipes",
+    ),
+    "Recipe": _object({"name": _TEXT, "description": _TEXT, "steps": _list(_object({}))}, "name steps"),
+}
+
+SCHEMAS: dict[str, Schema] = {**_INFERENCE, **_METADATA, **_REPOSITORY, **_FILES, **_OTHERS}
