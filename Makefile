@@ -35,7 +35,7 @@ format: setup
 setup: .venv/.ready
 
 # imgaug asks for two builds of OpenCV that overwrite each other, one of which needs libGL: only the headless one stays.
-.venv/.ready: pyproject.toml constraints.txt
+.venv/.ready: pyproject.toml constraints.txt hatch_build.py $(wildcard stn_core/native/*.[ch])
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'

@@ -23,6 +23,9 @@ SIDE = 4
 MIN_SIDE, MAX_SIDE = 3, 10
 MAX_KEPT_PX = 256 * 256
 """The basis of a grid is kept for the next call up to this size: 8 MiB where there are 16 control points."""
+MAX_EXACT_PX = 1 << 20
+"""Of larger outputs, arrays of places are interpolated."""
+_LATTICE_PX = 4
 
 
 def control_grid(side: int = SIDE) -> NDArray[np.float64]:
@@ -100,15 +103,47 @@ def pixel_grid(theta: Any, column: Any, row: Any, input_size: Any, output_size: 
     return x + bent[..., 0] * (in_width / 2), y + bent[..., 1] * (in_height / 2)
 
 
-def pixel_places(theta: NDArray[Any], input_size: Size, output_size: Size) -> tuple[NDArray[Any], NDArray[Any]]:
-    """``pixel_grid`` of all output pixels, for arrays: ``[B, H_out, W_out]`` float32 each."""
+def pixel_places(
+    theta: NDArray[Any], input_size: Size, output_size: Size, rows: range | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """``pixel_grid`` of all output pixels, or of some ``rows``, for arrays: ``[B, rows, W_out]`` float32 each.
+
+    Of an output above ``MAX_EXACT_PX``, the bending is computed at every fourth pixel of every fourth row, and
+    interpolated in between: some hundredths of a pixel off where it bends most, less the larger the output.
+    """
     (in_height, in_width), (out_height, out_width) = input_size, output_size
-    side = side_of(theta.shape[1])
-    bent = _grid_basis(out_height, out_width, side) @ (theta - control_grid(side))
-    bent = bent.reshape(-1, out_height, out_width, 2)
-    x = (np.arange(out_width) + 0.5) * (in_width / out_width) - 0.5 + bent[..., 0] * (in_width / 2)
-    y = ((np.arange(out_height) + 0.5) * (in_height / out_height) - 0.5)[:, None] + bent[..., 1] * (in_height / 2)
-    return x.astype(np.float32), y.astype(np.float32)
+    rows = rows or range(out_height)
+    side, halves = side_of(theta.shape[1]), np.array([in_width / 2, in_height / 2])
+    moved_px = (theta - control_grid(side)) * halves
+    if out_height * out_width <= MAX_EXACT_PX:
+        bent = _grid_basis(out_height, out_width, side)[rows.start * out_width : rows.stop * out_width] @ moved_px
+        bent = bent.reshape(-1, len(rows), out_width, 2)
+        bent_x, bent_y = bent[..., 0], bent[..., 1]
+    else:
+        bent_x, bent_y = _bent_between(moved_px, output_size, rows)
+    x = (np.arange(out_width) + 0.5) * (in_width / out_width) - 0.5
+    y = ((np.array(rows) + 0.5) * (in_height / out_height) - 0.5)[:, None]
+    x, y = (line.astype(bent_x.dtype) for line in (x, y))
+    return (x + bent_x).astype(np.float32, copy=False), (y + bent_y).astype(np.float32, copy=False)
+
+
+def _bent_between(moved_px: NDArray[Any], size: Size, rows: range) -> tuple[NDArray[Any], NDArray[Any]]:
+    """How far the pixels of ``rows`` are moved right and down, ``[B, rows, W]`` each, interpolated from a lattice."""
+    height, width = size
+    above = np.arange(rows.start // _LATTICE_PX, (rows.stop - 1) // _LATTICE_PX + 2)
+    left = np.arange((width - 1) // _LATTICE_PX + 2)
+    x, y = np.meshgrid((2 * _LATTICE_PX * left + 1) / width - 1, (2 * _LATTICE_PX * above + 1) / height - 1)
+    lattice = (basis(x, y, side_of(moved_px.shape[1])) @ moved_px[:, None]).astype(np.float32)
+    at, past = np.divmod(np.array(rows), _LATTICE_PX)
+    down, right = ((line / _LATTICE_PX).astype(np.float32) for line in (past[:, None], np.arange(_LATTICE_PX)))
+
+    def between(values: NDArray[Any]) -> NDArray[Any]:
+        upper, lower = values[:, at - above[0]], values[:, at - above[0] + 1]
+        lines = upper + (lower - upper) * down
+        found = lines[..., :-1, None] + (lines[..., 1:] - lines[..., :-1])[..., None] * right
+        return np.asarray(found.reshape(*lines.shape[:2], -1)[..., :width])
+
+    return between(lattice[..., 0]), between(lattice[..., 1])
 
 
 def _grid_basis(height: int, width: int, side: int) -> NDArray[np.float64]:

@@ -1,16 +1,19 @@
 """The sampler in C, for inference: warps images without TensorFlow, as ``stn_core.sampler`` does with it.
 
-``warp.c`` is compiled when the package is installed. No gradients; images are uint8 or float32, with constant fill.
+``warp.c`` and the files beside it, which tell what lies inside an image and make images smaller, are compiled when the
+package is installed. No gradients; images are uint8 or float32, with constant fill.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from importlib import resources
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +28,8 @@ MAX_SIDE_PX = 32766
 """Of images and results: places of larger ones are not exact in float32, nor pixels counted in 32 bits."""
 MIN_VALUES_A_THREAD = 1 << 14
 """Less is done sooner than another thread is woken."""
-MAX_PLACES = 1 << 22
-"""Of a spline, so many places at most are kept in memory at once."""
+MAX_PLACES = 1 << 20
+"""Of a spline, about so many places at most are kept in memory at once."""
 
 _POINTER, _INTEGER = ctypes.c_void_p, ctypes.c_int64
 
@@ -39,8 +42,7 @@ def warp(
     uint8 images come back as uint8, rounded half to even; ``fill_fraction`` 1 is white in either datatype. BadTensor
     for other datatypes, Unsupported where the package was installed without a compiler.
     """
-    if images.dtype not in (np.uint8, np.float32) or images.ndim != 4:
-        raise BadTensor(f"images: expected uint8 or float32 [N, H, W, C], got {images.dtype} {list(images.shape)}")
+    _check_images(images)
     check_shape(theta.shape)
     if len(theta) != len(images):
         raise BadTensor(f"theta: expected {len(images)}, one for each image, got {len(theta)}")
@@ -49,11 +51,42 @@ def warp(
     for sides in (in_size, size or in_size):
         check_sides(sides)
     out = np.empty((len(images), *(size or in_size), images.shape[3]), images.dtype)
-    if theta.shape[2] == 3:
-        min_w = 0.0 if theta.shape[1] == 2 else homography.MIN_DENOMINATOR
-        _run(images, (_address(theta), min_w, None, None), out, fill_fraction, threads)
-    else:
-        _warp_by_places(images, theta, out, fill_fraction, threads)
+    fill = fill_fraction * 255 if images.dtype == np.uint8 else fill_fraction
+    for part in _parts(theta, in_size, out):
+        source = (*_described(images[part.images]), *part.places)
+        _run(_library().stn_warp, source, part.out, threads, fill)
+    return out
+
+
+def inside(theta: NDArray[Any], in_size: Size, size: Size | None = None, threads: int = 1) -> NDArray[np.bool_]:
+    """Whether each output pixel's centre is read from inside an image of ``in_size``, edges included: ``[N, *size]``.
+
+    The places are those that ``warp`` reads from. Errors are as there.
+    """
+    check_shape(theta.shape)
+    theta = np.ascontiguousarray(theta, np.float64)
+    for sides in (in_size, size or in_size):
+        check_sides(sides)
+    out = np.empty((len(theta), *(size or in_size)), np.bool_)
+    for part in _parts(theta, in_size, out):
+        _run(_library().stn_inside, (*in_size, *part.places), part.out, threads)
+    return out
+
+
+def reduced(images: NDArray[Any], size: Size, threads: int = 1) -> NDArray[Any]:
+    """``images [N, H, W, C]`` averaged over areas to the smaller ``size``: ``[N, *size, C]``, uint8 or float32.
+
+    Each pixel is the mean of the part of the image that it covers, so that nothing is moved. ``images`` themselves if
+    that is their size; BadTensor if it is larger in either direction.
+    """
+    _check_images(images)
+    if not (1 <= size[0] <= images.shape[1] and 1 <= size[1] <= images.shape[2]):
+        raise BadTensor(f"size: expected no more than the image's {images.shape[1]} x {images.shape[2]}, got {size}")
+    if images.shape[1:3] == tuple(size):
+        return images
+    images = np.ascontiguousarray(images)
+    out = np.empty((len(images), *size, images.shape[3]), images.dtype)
+    _run(_library().stn_reduce, _described(images), out, threads)
     return out
 
 
@@ -66,38 +99,58 @@ def check_sides(size: Size) -> None:
         )
 
 
-def _warp_by_places(
-    images: NDArray[Any], theta: NDArray[Any], out: NDArray[Any], fill_fraction: float, threads: int
-) -> None:
-    in_size, out_size = (images.shape[1], images.shape[2]), (out.shape[1], out.shape[2])
-    step = max(1, MAX_PLACES // (out_size[0] * out_size[1]))
-    for start in range(0, len(images), step):
-        part = slice(start, start + step)
-        with np.errstate(invalid="ignore", over="ignore"):  # nothing of an image is at such a place
-            x, y = tps.pixel_places(theta[part], in_size, out_size)
-        places = (None, 0.0, _address(x), _address(y))
-        _run(images[part], places, out[part], fill_fraction, threads)
+def _check_images(images: NDArray[Any]) -> None:
+    if images.dtype not in (np.uint8, np.float32) or images.ndim != 4:
+        raise BadTensor(f"images: expected uint8 or float32 [N, H, W, C], got {images.dtype} {list(images.shape)}")
 
 
-def _run(images: NDArray[Any], places: tuple[Any, ...], out: NDArray[Any], fill_fraction: float, threads: int) -> None:
-    """Warps all output rows, in parts of whole images where there are enough of them."""
+def _described(images: NDArray[Any]) -> tuple[Any, ...]:
+    return (_address(images), int(images.dtype == np.uint8), *images.shape[1:])
+
+
+class _Part(NamedTuple):
+    """Some of the images, the places that are read for some rows of their output, and those rows."""
+
+    images: slice
+    places: tuple[Any, ...]
+    out: NDArray[Any]
+
+
+def _parts(theta: NDArray[Any], in_size: Size, out: NDArray[Any]) -> Iterator[_Part]:
+    """All at once where theta tells the places; splines in parts, as theirs are computed before they are read."""
+    if theta.shape[2] == 3:
+        min_w = 0.0 if theta.shape[1] == 2 else homography.MIN_DENOMINATOR
+        yield _Part(slice(None), (_address(theta), min_w, None, None), out)
+        return
+    out_size = (out.shape[1], out.shape[2])
+    step, rows = max(1, MAX_PLACES // (out_size[0] * out_size[1])), max(1, MAX_PLACES // out_size[1])
+    for start in range(0, len(out), step):
+        images = slice(start, start + step)
+        for top in range(0, out_size[0], rows):
+            band = range(top, min(top + rows, out_size[0]))
+            with np.errstate(invalid="ignore", over="ignore"):  # nothing of an image is at such a place
+                x, y = tps.pixel_places(theta[images], in_size, out_size, band)
+            yield _Part(images, (None, 0.0, _address(x), _address(y)), out[images, top : band.stop])
+
+
+def _run(function: Any, source: tuple[Any, ...], out: NDArray[Any], threads: int, *more: float) -> None:
+    """All rows of ``out [N, H, W, ...]``, in parts of whole images where there are enough of them."""
     count, height, width = out.shape[:3]
     rows = count * height
-    is_bytes = images.dtype == np.uint8
-    source = (_address(images), int(is_bytes), *images.shape[1:], *places)
     target = (_address(out), height, width)
-    fill = fill_fraction * 255 if is_bytes else fill_fraction
     parts = min(threads, out.size // MIN_VALUES_A_THREAD)
     if parts <= 1:
-        _warp_rows(source, target, 0, rows, fill)
+        _run_rows(function, source, target, (0, rows), more)
         return
     whole = height if count >= parts else 1
     edges = [round(rows / whole * part / parts) * whole for part in range(parts + 1)]
-    list(_pool(threads).map(lambda first, last: _warp_rows(source, target, first, last, fill), edges[:-1], edges[1:]))
+    list(_pool(threads).map(lambda ends: _run_rows(function, source, target, ends, more), pairwise(edges)))
 
 
-def _warp_rows(source: tuple[Any, ...], target: tuple[Any, ...], first: int, last: int, fill: float) -> None:
-    if _library().stn_warp(*source, *target, first, last, fill):
+def _run_rows(
+    function: Any, source: tuple[Any, ...], target: tuple[Any, ...], rows: tuple[int, int], more: tuple[float, ...]
+) -> None:
+    if function(*source, *target, *rows, *more):
         raise MemoryError("no memory to warp images in")
 
 
@@ -118,16 +171,18 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 @cache
 def _library() -> Any:
     path = resources.files(__name__) / LIBRARY
+    images: list[Any] = [_POINTER, ctypes.c_int, *[_INTEGER] * 3]
+    places: list[Any] = [_POINTER, ctypes.c_float, _POINTER, _POINTER]
+    rows: list[Any] = [_POINTER, *[_INTEGER] * 4]
     try:
         library = ctypes.CDLL(str(path))
-    except OSError:
+        library.stn_warp.argtypes = images + places + rows + [ctypes.c_float]
+        library.stn_reduce.argtypes = images + rows
+        library.stn_inside.argtypes = [_INTEGER, _INTEGER, *places, *rows]
+    except (OSError, AttributeError):
         raise Unsupported(
-            "the sampler in C is missing, as this package was installed without a C compiler: install one (gcc), and "
-            "the package again"
+            "the sampler in C is missing or older than the package, which needs a C compiler when it is installed: "
+            "install one (gcc), and the package again"
         ) from None
-    library.stn_warp.argtypes = [
-        _POINTER, ctypes.c_int, _INTEGER, _INTEGER, _INTEGER,
-        _POINTER, ctypes.c_float, _POINTER, _POINTER,
-        _POINTER, _INTEGER, _INTEGER, _INTEGER, _INTEGER, ctypes.c_float,
-    ]  # fmt: skip
+    library.stn_inside.restype = None
     return library

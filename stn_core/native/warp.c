@@ -7,46 +7,22 @@
    value. Whatever maps and places hold, infinity and NaN included, nothing outside of the image is read.
 
    Small images are first copied into the cache with a rim of fill, so that no pixel needs a check; of large ones, runs
-   of pixels that lie inside need none, and those at the border are checked one by one. */
+   of pixels that lie inside need none, and those at the border are checked one by one. Large ones are read by tiles. */
 
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #ifdef __SSE4_1__
 #include <smmintrin.h>
 #endif
 
-#define RUN 32               /* output pixels of a row whose places are computed at once */
-#define SMALL_VALUES 32768   /* images of up to so many values are copied */
+#include "places.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(ONE_CPU)
-#define EVERY_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define EVERY_CPU
-#endif
-/* Inlined with constant arguments, each of these becomes as many functions as there are kinds of images. */
-#define INLINE static inline __attribute__((always_inline))
+#define TILE_WIDTH 64      /* two runs */
+#define TILE_HEIGHT 16
+#define SMALL_VALUES 32768 /* images of up to so many values are copied */
 
 typedef float Four __attribute__((vector_size(16)));
-
-typedef struct {
-    int64_t height, width, channels;
-} Shape;
-
-INLINE float value(const void *pixels, int bytes, int64_t at) {
-    return bytes ? (float)((const uint8_t *)pixels)[at] : ((const float *)pixels)[at];
-}
-
-/* Added and taken off again, it rounds a small float to a whole number, half to even. */
-#define ROUNDING 12582912.0f /* 1.5 * 2^23 */
-
-INLINE void put(void *pixels, int bytes, int64_t at, float found) {
-    if (bytes)
-        ((uint8_t *)pixels)[at] = (uint8_t)(int32_t)((found + ROUNDING) - ROUNDING);
-    else
-        ((float *)pixels)[at] = found;
-}
 
 INLINE Four four(const void *pixels, int bytes, int64_t at) {
     Four found;
@@ -79,65 +55,6 @@ INLINE void put_four(void *pixels, int bytes, int64_t at, Four found, int64_t ch
     for (int64_t c = 0; c < channels; c++)
         put(pixels, 1, at + c, found[c]);
 #endif
-}
-
-typedef enum { AFFINE, HOMOGRAPHY, GIVEN } Kind;
-
-typedef struct {
-    Kind kind;
-    const double *thetas; /* AFFINE: [N, 2, 3], HOMOGRAPHY: [N, 3, 3] */
-    const float *x, *y; /* GIVEN: [N, H_out, W_out], in pixels */
-    float min_w;        /* HOMOGRAPHY: what is nearer to the horizon, or beyond it, is sent far away */
-} Source;
-
-/* The map of one theta, as geometry.pixel_coefficients and homography.pixel_coefficients have it: the terms are arranged
-   so that the identity at equal sizes is exact. */
-INLINE void map_of(const double *theta, Kind kind, Shape in, int64_t out_height, int64_t out_width, double *m) {
-    const double width = (double)out_width, height = (double)out_height;
-    const double sides[2] = {(double)in.width, (double)in.height};
-    if (kind == HOMOGRAPHY) {
-        const double *t = theta + 6;
-        m[6] = t[0] * (2 / width);
-        m[7] = t[1] * (2 / height);
-        m[8] = t[0] * (1 / width - 1) + t[1] * (1 / height - 1) + t[2];
-    }
-    for (int row = 0; row < 2; row++) {
-        const double *t = theta + 3 * row, side = sides[row], across = side / width, below = side / height;
-        double *to = m + 3 * row;
-        to[0] = t[0] * across;
-        to[1] = t[1] * below;
-        if (kind == AFFINE) {
-            to[2] = (t[0] * (across - side) + t[1] * (below - side) + (t[2] * side + side) - 1) * 0.5;
-            continue;
-        }
-        to[2] = 0.5 * (t[0] * (across - side) + t[1] * (below - side) + t[2] * side);
-        for (int k = 0; k < 3; k++)
-            to[k] += 0.5 * (side - 1) * m[6 + k];
-    }
-}
-
-/* Where `count` pixels of row i, from column j on, are read, by the image's map m; `at` counts the pixels before it. */
-INLINE void locate(Source source, const double *m, int64_t i, int64_t j, int64_t at, int count, float *x, float *y) {
-    if (source.kind == GIVEN) {
-        memcpy(x, source.x + at + j, count * sizeof(float));
-        memcpy(y, source.y + at + j, count * sizeof(float));
-        return;
-    }
-    const float x0 = (float)(m[0] * j + m[1] * i + m[2]), y0 = (float)(m[3] * j + m[4] * i + m[5]);
-    const float dx = (float)m[0], dy = (float)m[3];
-    if (source.kind == AFFINE) {
-        for (int k = 0; k < count; k++) {
-            x[k] = dx * k + x0;
-            y[k] = dy * k + y0;
-        }
-        return;
-    }
-    const float w0 = (float)(m[6] * j + m[7] * i + m[8]), dw = (float)m[6];
-    for (int k = 0; k < count; k++) {
-        const float w = dw * k + w0, safe = w > source.min_w ? w : source.min_w;
-        x[k] = (dx * k + x0) / safe;
-        y[k] = (dy * k + y0) / safe;
-    }
 }
 
 /* Pixels whose neighbours can all be read: x and y are the places, at least 0, in an image of rows of `stride` pixels. */
@@ -314,26 +231,38 @@ INLINE void read_alike(int place, const void *image, int bytes, Shape in, const 
         read_inside(image, bytes, in.width, in.channels, x, y, count, out, bytes, at);
 }
 
-INLINE void large_row(const void *image, int bytes, Shape in, Source source, const double *map, int64_t i,
-                      int64_t width, void *out, int64_t at, float fill) {
+/* The part of an output row from column j on, of `count` pixels; `at` counts the pixels before the row. */
+INLINE void large_run(const void *image, int bytes, Shape in, Source source, const double *map, int64_t i, int64_t j,
+                      int count, void *out, int64_t at, float fill) {
     float x[RUN], y[RUN];
     uint8_t place[RUN];
     /* Of pixels of three values more is read than they hold: so a row must follow. */
     const float right = (float)(in.width - 1), bottom = (float)(in.height - (in.channels == 3 ? 2 : 1));
-    for (int64_t j = 0; j < width; j += RUN) {
-        const int count = (int)(width - j < RUN ? width - j : RUN);
-        locate(source, map, i, j, at, count, x, y);
-        for (int k = 0; k < count; k++) { /* what is no number is far */
-            const int inside = (x[k] >= 0) & (x[k] < right) & (y[k] >= 0) & (y[k] < bottom);
-            const int near = (x[k] > -1) & (x[k] < (float)in.width) & (y[k] > -1) & (y[k] < (float)in.height);
-            place[k] = (uint8_t)(inside ? INSIDE : near ? BORDER : FAR);
-        }
-        for (int first = 0, next = 0; first < count; first = next) {
-            while (next < count && place[next] == place[first])
-                next++;
-            read_alike(place[first], image, bytes, in, x + first, y + first, next - first, out,
-                       (at + j + first) * in.channels, fill);
-        }
+    locate(source, map, i, j, at, count, x, y);
+    for (int k = 0; k < count; k++) { /* what is no number is far */
+        const int inside = (x[k] >= 0) & (x[k] < right) & (y[k] >= 0) & (y[k] < bottom);
+        const int near = (x[k] > -1) & (x[k] < (float)in.width) & (y[k] > -1) & (y[k] < (float)in.height);
+        place[k] = (uint8_t)(inside ? INSIDE : near ? BORDER : FAR);
+    }
+    for (int first = 0, next = 0; first < count; first = next) {
+        while (next < count && place[next] == place[first])
+            next++;
+        read_alike(place[first], image, bytes, in, x + first, y + first, next - first, out,
+                   (at + j + first) * in.channels, fill);
+    }
+}
+
+/* Output rows i to last - 1, by tiles: each row of a turned image reads from many of the source's, and the next row
+   finds them in the cache. */
+INLINE void large_rows(const void *image, int bytes, Shape in, Source source, const double *map, int64_t i, int64_t last,
+                       int64_t width, void *out, int64_t at, float fill) {
+    for (int64_t left = 0; left < width; left += TILE_WIDTH) {
+        const int64_t right = width - left < TILE_WIDTH ? width : left + TILE_WIDTH;
+        for (int64_t row = i; row < last; row++)
+            for (int64_t j = left; j < right; j += RUN) {
+                const int count = (int)(right - j < RUN ? right - j : RUN);
+                large_run(image, bytes, in, source, map, row, j, count, out, at + (row - i) * width, fill);
+            }
     }
 }
 
@@ -344,17 +273,21 @@ INLINE int warp_rows(const void *images, int bytes, Shape in, Source source, voi
     float *rimmed = NULL;
     if (in_values <= SMALL_VALUES && !(rimmed = malloc(rimmed_values(in) * sizeof(float))))
         return -1;
-    for (int64_t row = first_row; row < last_row; row++) {
+    for (int64_t row = first_row, next; row < last_row; row = next) {
         const int64_t n = row / out_height, i = row % out_height, at = row * out_width;
         const void *image = (const char *)images + n * in_values * value_bytes;
-        if (source.kind != GIVEN && (i == 0 || row == first_row))
-            map_of(source.thetas + (source.kind == AFFINE ? 6 : 9) * n, source.kind, in, out_height, out_width, map);
+        if (i == 0 || row == first_row)
+            map_of_image(source, n, in, out_height, out_width, map);
+        next = row + 1;
         if (rimmed) {
             if (i == 0 || row == first_row)
                 copy_with_rim(image, bytes, in, fill, rimmed);
             small_row(rimmed, in, source, map, i, out_width, out, bytes, at);
         } else {
-            large_row(image, bytes, in, source, map, i, out_width, out, at, fill);
+            const int64_t left = out_height - i < last_row - row ? out_height - i : last_row - row;
+            const int64_t rows = left < TILE_HEIGHT ? left : TILE_HEIGHT;
+            large_rows(image, bytes, in, source, map, i, i + rows, out_width, out, at, fill);
+            next = row + rows;
         }
     }
     free(rimmed);
@@ -371,7 +304,7 @@ INLINE int warp_rows(const void *images, int bytes, Shape in, Source source, voi
 EVERY_CPU int stn_warp(const void *images, int bytes, int64_t height, int64_t width, int64_t channels,
                        const double *thetas, float min_w, const float *x, const float *y, void *out, int64_t out_height,
                        int64_t out_width, int64_t first_row, int64_t last_row, float fill) {
-    const Source source = {!thetas ? GIVEN : min_w > 0 ? HOMOGRAPHY : AFFINE, thetas, x, y, min_w};
+    const Source source = {kind_of(thetas, min_w), thetas, x, y, min_w};
     if (bytes)
         return channels == 1 ? WARP(1, 1) : channels == 3 ? WARP(1, 3) : WARP(1, channels);
     return channels == 1 ? WARP(0, 1) : channels == 3 ? WARP(0, 3) : WARP(0, channels);

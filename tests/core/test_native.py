@@ -91,6 +91,79 @@ def test_a_theta_that_leads_nowhere_gives_fill_or_what_is_in_the_image(wild: flo
             assert 51 <= found.min() <= found.max() <= 200
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_spline_is_warped_in_parts_where_it_has_many_places(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for count, size in ((7, (28, 28)), (2, (150, 230))):
+        images = _images(count, *size, 3, dtype=np.uint8)
+        theta = sampler_oracle.thetas(np.random.default_rng(6), (16, 2), count, 0.2)
+        whole, within = native.warp(images, theta, (60, 50)), native.inside(theta, size, (60, 50))
+        for places in (60 * 50 * 2, 700, 1):
+            monkeypatch.setattr(native, "MAX_PLACES", places)
+            np.testing.assert_array_equal(native.warp(images, theta, (60, 50), threads=threads), whole)
+            np.testing.assert_array_equal(native.inside(theta, size, (60, 50), threads), within)
+        monkeypatch.undo()
+
+
+@FAMILIES
+def test_inside_is_where_white_is_read_and_black_is_not(shape: Any) -> None:
+    """Inside of the outermost pixels' centres all that is read is white; beyond half a pixel all is fill."""
+    rng = np.random.default_rng(7)
+    for in_size, size in (((40, 30), (55, 60)), ((1, 7), (9, 13)), ((200, 180), None)):
+        theta = sampler_oracle.thetas(rng, shape, 3, 0.3)
+        found = native.inside(theta, in_size, size)
+        assert found.dtype == np.bool_
+        assert found.shape == (3, *(size or in_size))
+        white = native.warp(np.ones((3, *in_size, 1), np.float32), theta, size)[..., 0]
+        # At the edge, midway between white and fill, a pixel counts as inside: there it is half white, a quarter at
+        # corners. Within half a pixel of it the two have to agree.
+        assert (white[found] >= 0.25 - 1e-4).all()
+        assert (white[~found] <= 0.5 + 1e-4).all()
+        np.testing.assert_array_equal(native.inside(theta, in_size, size, threads=3), found)
+    assert native.inside(identity_like(shape, 2), (31, 17)).all()
+
+
+def test_inside_ends_at_the_edge() -> None:
+    theta = identity_like((2, 3), 1) * 2
+    assert native.inside(theta, (8, 8), (8, 4))[0, :, 2].tolist() == [False] * 2 + [True] * 4 + [False] * 2
+    theta[0, 0, 2] = np.nan
+    assert not native.inside(theta, (8, 8)).any()
+
+
+def _mean_of_areas(images: Any, size: tuple[int, int]) -> Any:
+    """Of areas that hold parts of pixels too, as each pixel is split into as many as the output has."""
+    split = np.repeat(np.repeat(images.astype(np.float64), size[0], axis=1), size[1], axis=2)
+    count, height, width, channels = images.shape
+    return split.reshape(count, size[0], height, size[1], width, channels).mean(axis=(2, 4))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_reduced_is_the_mean_of_each_area(channels: int, dtype: Any) -> None:
+    images = _images(2, 30, 41, channels, dtype=dtype)
+    for size in ((30, 41), (30, 40), (10, 41), (29, 13), (15, 7), (1, 1), (7, 41)):
+        expected = _mean_of_areas(images, size)
+        for threads in (1, 3):
+            found = native.reduced(images, size, threads)
+            assert found.dtype == dtype
+            assert np.abs(found - expected).max() < (0.501 if dtype == np.uint8 else 1e-6)
+
+
+def test_reduced_reads_nothing_that_is_none_of_its_own() -> None:
+    images = _images(1, 20, 30, 3, dtype=np.float32)
+    images[0, 7, 11] = np.nan
+    found = native.reduced(images, (5, 10))
+    assert np.isnan(found[0, 1, 3]).all()
+    assert np.isnan(found).sum() == 3
+    guarded = _at_the_end_of_memory(_images(1, 61, 53, 3, dtype=np.uint8))
+    assert native.reduced(guarded, (13, 17)).shape == (1, 13, 17, 3)
+
+
+@pytest.mark.parametrize("size", [(31, 10), (10, 42), (0, 5), (5, 0)])
+def test_reduced_makes_nothing_larger(size: tuple[int, int]) -> None:
+    with pytest.raises(BadTensor, match="expected no more than the image's 30 x 41"):
+        native.reduced(_images(1, 30, 41, 1, dtype=np.uint8), size)
+
+
 def _at_the_end_of_memory(values: Any) -> Any:
     """A copy of ``values`` that ends where the next page cannot be read."""
     pages = -(-values.nbytes // mmap.PAGESIZE)

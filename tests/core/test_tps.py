@@ -84,6 +84,30 @@ def test_a_grid_too_large_to_keep_is_the_same_grid(monkeypatch: pytest.MonkeyPat
         np.testing.assert_allclose(there, here, atol=1e-10)
 
 
+def test_places_are_the_grid_s_all_at_once_or_row_by_row() -> None:
+    theta = sampler_oracle.thetas(np.random.default_rng(3), (9, 2), 2, 0.2)
+    grid = source_grid(tf.constant(theta), (20, 30), (31, 17))
+    for found, expected in zip(tps.pixel_places(theta, (20, 30), (31, 17)), grid, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    whole = tps.pixel_places(theta, (20, 30), (31, 17))
+    for axis in (0, 1):
+        bands = [tps.pixel_places(theta, (20, 30), (31, 17), rows)[axis] for rows in (range(7), range(7, 31))]
+        np.testing.assert_array_equal(np.concatenate(bands, axis=1), whole[axis])
+
+
+def test_places_of_large_outputs_are_interpolated_and_hardly_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = (515, 413)
+    theta = sampler_oracle.thetas(np.random.default_rng(4), (16, 2), 1, 0.03)
+    exact = tps.pixel_places(theta, size, size)
+    monkeypatch.setattr(tps, "MAX_EXACT_PX", 500 * 400)
+    bands = [tps.pixel_places(theta, size, size, rows) for rows in (range(333), range(333, 515))]
+    identity = tps.pixel_places(tps.control_grid()[None], size, size)
+    for axis, line in enumerate((np.arange(size[1]), np.arange(size[0])[:, None])):
+        found = np.concatenate([band[axis] for band in bands], axis=1)
+        assert 0 < np.abs(found - exact[axis]).max() < 0.05
+        np.testing.assert_array_equal(identity[axis][0], np.broadcast_to(line, size))
+
+
 @pytest.mark.parametrize("points", [0, 4, 8, 15, 17, 121])
 def test_a_number_of_control_points_that_makes_no_grid_is_refused(points: int) -> None:
     with pytest.raises(BadTensor, match=f"expected a square number of control points from 9 to 100, got {points}"):
