@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stn_core.errors import InvalidInput, StnError, TooLarge, shortened
-from stn_core.plain_pictures import luma, plain_picture, plain_pixels
+from stn_core.plain_pictures import plain_picture, plain_pixels
+from stn_core.resizing import in_channels, resized
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -108,17 +109,10 @@ def _by_opencv(
     pixels = plain_pixels(plain, gray=channels == 1)
     if pixels is None:
         return None
-    if size is not None and pixels.shape[:2] != tuple(size):
-        pixels = _resized(pixels, size)
-    if channels == 1:
-        return pixels if pixels.ndim == 2 else luma(pixels)
-    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], channels or 1, axis=2)
-
-
-def _resized(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    if size is not None:
+        pixels = resized(pixels, size)
+    return pixels if channels is None else in_channels(pixels, channels)
 
 
 def _by_pillow(
