@@ -15,7 +15,7 @@ from stn_core.wire import InferRequest, RequestedOutput
 AUGMENT = "augment"
 DEFAULT_SEED = 0
 _FILE_FIELDS = ("image", "images", "file", "files")
-_PICTURE_IS_THE_POINT = ("rectify", AUGMENT)
+_PICTURE_IS_THE_POINT = ("rectify", "straighten", AUGMENT)
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,19 @@ def parameters_of(spec: ModelSpec, limits: Limits) -> tuple[Parameter, ...]:
             {"type": "integer", "minimum": 1, "maximum": limits.max_images, "default": 1},
             "How many distorted images to make of each file",
         ),
+        "canvas": Parameter(
+            "canvas",
+            {"enum": ["crop", "fit"], "default": "crop"},
+            "What is shown: the network's window, or the whole image",
+        ),
+        **{
+            name: Parameter(name, {"type": "integer", "minimum": 1, "maximum": limits.max_side_px}, said)
+            for name, said in (
+                ("height", "Of the image that comes out, px; with width"),
+                ("width", "Of the image that comes out, px; with height"),
+                ("max_side_px", "The longer side of the image that comes out, at most"),
+            )
+        },
     }
     return tuple(described.get(name, Parameter(name, {}, "As in the protocol")) for name in _known(spec))
 

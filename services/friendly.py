@@ -45,6 +45,10 @@ _SUMMARIES = {
         "Straightens image files",
         'curl -F image=@digit.png -H "accept: image/png" -o straight.png "$URL/v1/rectify"',
     ),
+    "straighten": (
+        "Straightens image files of any size at their own",
+        'curl -F image=@photo.jpg -F canvas=fit -H "accept: image/png" -o straight.png "$URL/v1/straighten"',
+    ),
     "classify": ("Classifies image files as they are", 'curl -F image=@straight.png "$URL/v1/classify"'),
     AUGMENT: (
         "Distorts image files by a recipe",

@@ -56,7 +56,7 @@ def png_answer(ask: Ask, outcome: Outcome | StnError) -> Response:
         if len(text) <= MAX_HEADER_CHARACTERS:
             headers[f"stn-{name.replace('_', '-')}"] = text
     picture = outcome.outputs[_names(ask.spec, pictures=True)[0]]
-    return Response(encode_png(picture[0]), headers=headers, media_type=PNG)
+    return Response(_png(picture[0]), headers=headers, media_type=PNG)
 
 
 def _entry(ask: Ask, outcome: Outcome | StnError) -> dict[str, Any]:
@@ -91,10 +91,15 @@ def _pictures(spec: ModelSpec, outcome: Outcome, index: int) -> dict[str, str]:
     main, *others = _names(spec, pictures=True)
     keys = {main: "image", **{name: name for name in others}}
     return {
-        key: base64.b64encode(encode_png(outcome.outputs[name][index])).decode()
+        key: base64.b64encode(_png(outcome.outputs[name][index])).decode()
         for name, key in keys.items()
         if name in outcome.outputs
     }
+
+
+def _png(picture: Any) -> bytes:
+    """An image of an output, which is pixels or a PNG already."""
+    return picture if isinstance(picture, bytes) else encode_png(picture)
 
 
 def _names(spec: ModelSpec, pictures: bool) -> list[str]:

@@ -25,6 +25,7 @@ from services.protocol import ModelSpec, model_specs
 from services.settings import Settings
 from services.stages import CLASSIFY, MapStage, Operation, augment_operation
 from services.statistics import ModelStatistics
+from services.straighten import Straightener
 from stn_core.bundle import Manifest
 from stn_core.draws import image_ids
 from stn_core.errors import BadRecipe, BadTensor, Unsupported, brief
@@ -80,8 +81,10 @@ class Pipelines:
             "augment": self._prepare_augment,
             "map": self._prepare_map,
         }
+        predict = links["predictor"].call if "predictor" in links else self._run_predict
         runs: dict[str, tuple[Callable[[Any, Columns], Awaitable[Columns]], str]] = {
-            "predict": (links["predictor"].call if "predictor" in links else self._run_predict, "rectifier"),
+            "predict": (predict, "rectifier"),
+            "straighten": (predict, "rectifier"),
             "rectify": (links["rectifier"].call, "rectifier"),
             "classify": (links["classifier"].call, "classifier"),
             "warp": (links["rectifier"].call, "rectifier"),
@@ -97,9 +100,13 @@ class Pipelines:
             name: MicroBatcher(run, settings.stages[stage], in_flight[name], self.statistics[name].add_batch)
             for name, (run, stage) in runs.items()
         }
+        self._straightener = Straightener(settings, manifest, self._look)
 
     async def infer(self, spec: ModelSpec, request: InferRequest) -> Outcome:
         """What one request comes to."""
+        if spec.name == "straighten":
+            done = await self._straightener.infer(request)
+            return Outcome(done.outputs, {}, done.images, done.prepared_ns)
         prepare = self._prepare[spec.name]
         if _is_quick(request):
             work = prepare(request)
@@ -115,6 +122,11 @@ class Pipelines:
         names = list(self._links) if stages is None else list(stages)
         ready = await asyncio.gather(*(self._links[name].ready() for name in names))
         return [name for name, good in zip(names, ready, strict=True) if not good]
+
+    async def _look(self, small: Array) -> Columns:
+        """What the networks find in small copies ``[N, *input_shape]`` of images to be straightened."""
+        operation = self._rectify_operation(small)
+        return await self._batchers["straighten"].submit(operation, {"images": small}, operation.result_bytes)
 
     async def _run_predict(self, operation: Operation, columns: Columns) -> Columns:
         rectified = await self._links["rectifier"].call(operation, columns)

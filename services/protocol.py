@@ -10,6 +10,7 @@ from stn_core.bundle import Manifest
 from stn_core.errors import UnknownModel, brief
 
 SERVER_NAME = "stn-rectify"
+STRAIGHTEN_PARAMETERS = ("canvas", "height", "width", "max_side_px")
 PLATFORM = "stn"
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "parameters", "statistics")
 
@@ -107,6 +108,22 @@ def model_specs(manifest: Manifest) -> dict[str, ModelSpec]:
             "predict", version, (images,), (label, probabilities, theta, rectified), ("rectifier", "classifier"), named
         ),
         ModelSpec("rectify", version, (images,), (rectified, theta), ("rectifier",), {}),
+        ModelSpec(
+            "straighten",
+            version,
+            (TensorSpec("images", any_size, ("BYTES", "UINT8", "FP32", "FP16", "BF16", "FP64")),),
+            (
+                TensorSpec("images", any_size, ("BYTES", "UINT8", "FP32")),
+                TensorSpec("mask", (-1, -1, -1, 1), ("BYTES", "UINT8")),
+                label,
+                probabilities,
+                TensorSpec("theta", (-1, *manifest.theta_shape), ("FP64",)),
+                TensorSpec("rectified_size", (-1, 2), ("INT64",)),
+                TensorSpec("source_size", (-1, 2), ("INT64",)),
+            ),
+            ("rectifier", "classifier"),
+            {**named, "request_parameters": list(STRAIGHTEN_PARAMETERS)},
+        ),
         ModelSpec("classify", version, (straight,), (label, probabilities), ("classifier",), named),
         ModelSpec(
             "warp",

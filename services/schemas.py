@@ -50,6 +50,11 @@ _INFERENCE: dict[str, Schema] = {
                     "binary_data_output": {**_FLAG, "default": False, "description": "Outputs as binary data"},
                     "recipe": {"type": ["string", "object"], "description": "augment: a recipe, or the name of one"},
                     "seed": {**_WHOLE, "description": "augment: the seed"},
+                    "canvas": {"enum": ["crop", "fit"], "description": "straighten: by default crop"},
+                    **{
+                        name: {"type": "integer", "minimum": 1, "description": "straighten: px of what comes out"}
+                        for name in ("height", "width", "max_side_px")
+                    },
                     "direction": {"enum": [TO_SOURCE, TO_RECTIFIED], "description": f"map: by default {TO_SOURCE}"},
                 },
                 description="Others are allowed, and not heeded",

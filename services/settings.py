@@ -54,7 +54,7 @@ class Limits(_Strict):
     """The bodies of all requests being served by one replica."""
     max_images: PositiveInt = 4096
     """Images in one request."""
-    max_pixels_per_image: PositiveInt = 4096 * 4096
+    max_pixels_per_image: PositiveInt = 24 * MIB
     max_side_px: Annotated[int, Field(ge=1, le=32766)] = 16384
     """The height and the width of an image; the sampler counts to 32766."""
     max_decoded_bytes: PositiveInt = 64 * MIB

@@ -60,7 +60,7 @@ def to_json(name: str, array: Array, datatype: str) -> list[Any]:
         raise BadTensor(f"{name}: FP16 has no JSON form; ask for binary data")
     flat = array.reshape(-1).tolist()
     if datatype == "BYTES":
-        return [item.decode("utf-8", "replace") for item in flat]
+        return [item.decode() for item in flat]
     if datatype.startswith("FP") and not np.isfinite(array).all():
         raise BadTensor(f"{name}: holds NaN or infinity, which JSON cannot carry; ask for binary data")
     return flat
@@ -80,6 +80,21 @@ def from_bytes(name: str, blob: memoryview, shape: tuple[int, ...], datatype: st
     if datatype == "BF16":
         array = (array.astype("<u4") << 16).view("<f4")
     return array.reshape(shape)
+
+
+def is_text(array: Array) -> bool:
+    """Whether all elements of a BYTES tensor are UTF-8, which JSON can carry as it is."""
+    try:
+        for item in array.reshape(-1).tolist():
+            item.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def as_base64(array: Array) -> Array:
+    """A BYTES tensor of the base64 text of each element."""
+    return _object_array([base64.b64encode(item) for item in array.reshape(-1).tolist()]).reshape(array.shape)
 
 
 def from_base64(name: str, array: Array) -> Array:

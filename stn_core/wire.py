@@ -20,10 +20,12 @@ from stn_core.tensors import (
     MAX_RANK,
     READABLE,
     Array,
+    as_base64,
     datatype_of,
     from_base64,
     from_bytes,
     from_json,
+    is_text,
     to_bytes,
     to_json,
 )
@@ -196,7 +198,10 @@ def _encode(header: dict[str, Any], key: str, tensors: Sequence[tuple[str, Array
             entry["parameters"] = {"binary_data_size": len(blob)}
             blobs.append(blob)
         else:
-            entry["data"] = to_json(name, array, datatype)
+            as_text = datatype != "BYTES" or is_text(array)
+            if not as_text:
+                entry["parameters"] = {"content_type": "base64"}
+            entry["data"] = to_json(name, array if as_text else as_base64(array), datatype)
         entries.append(entry)
     head = orjson.dumps({**header, key: entries})
     return Message(parts=(head, *blobs), header_length=len(head) if blobs else None)
@@ -278,15 +283,15 @@ def _entries(header: dict[str, Any], key: str) -> tuple[_Entry, ...]:
         size = parameters.get("binary_data_size")
         if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
             raise BadBody(f"{name}: expected binary_data_size as a number of bytes, got {brief(size)}")
-        as_base64 = datatype == "BYTES" and parameters.get("content_type") == "base64"
-        entries[name] = _Entry(name, shape, datatype, size, item.get("data"), as_base64)
+        in_base64 = datatype == "BYTES" and parameters.get("content_type") == "base64"
+        entries[name] = _Entry(name, shape, datatype, size, item.get("data"), in_base64)
     return tuple(entries.values())
 
 
 def _decode_tensors(entries: Sequence[_Entry], blob: memoryview) -> dict[str, Array]:
     tensors: dict[str, Array] = {}
     offset = 0
-    for name, shape, datatype, size, data, as_base64 in entries:
+    for name, shape, datatype, size, data, in_base64 in entries:
         if size is None:
             tensor = from_json(name, data, shape, datatype)
         elif size > len(blob) - offset:
@@ -296,7 +301,7 @@ def _decode_tensors(entries: Sequence[_Entry], blob: memoryview) -> dict[str, Ar
         else:
             tensor = from_bytes(name, blob[offset : offset + size], shape, datatype)
             offset += size
-        tensors[name] = from_base64(name, tensor) if as_base64 else tensor
+        tensors[name] = from_base64(name, tensor) if in_base64 else tensor
     if offset != len(blob):
         raise BadBody(f"the tensors' binary_data_size add up to {offset} bytes, but {len(blob)} came after the header")
     return tensors

@@ -41,6 +41,7 @@ async def test_the_index_names_what_is_missing(half_ready: httpx.AsyncClient) ->
     }
     assert {entry["name"]: entry["state"] for entry in everything} == {
         "predict": "UNAVAILABLE",
+        "straighten": "UNAVAILABLE",
         "rectify": "READY",
         "classify": "UNAVAILABLE",
         "warp": "READY",

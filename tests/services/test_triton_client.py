@@ -13,7 +13,7 @@ from gateway_in_process import IDENTITY, RECIPE, gateway_of, make_links, make_se
 from http_calls import bytes_tensor, encoded
 from tritonclient.utils import InferenceServerException
 
-MODELS = ("predict", "rectify", "classify", "warp", "augment", "map")
+MODELS = ("predict", "rectify", "straighten", "classify", "warp", "augment", "map")
 DATATYPES = {"uint8": "UINT8", "float16": "FP16", "float32": "FP32", "float64": "FP64", "object": "BYTES"}
 DATATYPES |= {"bfloat16": "BF16", "uint64": "UINT64"}
 
