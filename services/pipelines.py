@@ -23,6 +23,7 @@ from services.inputs import (
 from services.links import LocalLink, StageLink
 from services.protocol import ModelSpec, model_specs
 from services.settings import Settings
+from services.shadow import Shadow
 from services.stages import CLASSIFY, MapStage, Operation, augment_operation
 from services.statistics import ModelStatistics
 from services.straighten import Straightener
@@ -39,6 +40,7 @@ _INLINE_BYTES = 64 * 1024
 _INLINE_RECIPE_CHARACTERS = 4096
 _LOCALIZE = Operation("localize")
 _WARP = Operation("warp")
+_RESIZE = Operation("resize")
 
 
 class Work(NamedTuple):
@@ -101,6 +103,9 @@ class Pipelines:
             for name, (run, stage) in runs.items()
         }
         self._straightener = Straightener(settings, manifest, self._look)
+        self.shadow = Shadow(settings.shadow_share, self._classify_as_it_came)
+        self._compares = settings.shadow_share > 0
+        self._resizes = manifest.rectified_shape != manifest.input_shape
 
     async def infer(self, spec: ModelSpec, request: InferRequest) -> Outcome:
         """What one request comes to."""
@@ -115,6 +120,8 @@ class Pipelines:
         prepared_ns = perf_counter_ns()
         batcher = self._batchers[spec.name]
         outputs = await batcher.submit(work.operation, work.columns, work.operation.result_bytes)
+        if self._compares and spec.name == "predict":
+            self.shadow.offer(work.columns["images"], outputs)
         return Outcome(outputs, work.parameters, len(next(iter(work.columns.values()))), prepared_ns)
 
     async def unready_stages(self, stages: tuple[str, ...] | None = None) -> list[str]:
@@ -127,6 +134,11 @@ class Pipelines:
         """What the networks find in small copies ``[N, *input_shape]`` of images to be straightened."""
         operation = self._rectify_operation(small)
         return await self._batchers["straighten"].submit(operation, {"images": small}, operation.result_bytes)
+
+    async def _classify_as_it_came(self, images: Array) -> Columns:
+        if self._resizes:
+            images = (await self._links["rectifier"].call(_RESIZE, {"images": images}))["images"]
+        return await self._batchers["classify"].submit(CLASSIFY, {"images": images})
 
     async def _run_predict(self, operation: Operation, columns: Columns) -> Columns:
         rectified = await self._links["rectifier"].call(operation, columns)

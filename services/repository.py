@@ -64,6 +64,9 @@ class Repository:
             ),
             ApiRoute("GET", "/v2/models/stats", self.all_statistics, "Statistics", "Of all models", "Statistics"),
             *of_model("GET", "/stats", self.statistics, "Statistics", "Of one model", "Statistics"),
+            ApiRoute(
+                "GET", "/v1/shadow", self.shadow, "Statistics", "What rectification changed in the answers", "Shadow"
+            ),
         ]
 
     async def index(self, request: Request) -> Response:
@@ -99,6 +102,9 @@ class Repository:
             f"model {spec.name} cannot be unloaded while the service runs; stop the service, or deploy it again with "
             "another bundle"
         )
+
+    async def shadow(self, request: Request) -> Response:
+        return json_answer(self._pipelines.shadow.document())
 
     async def all_statistics(self, request: Request) -> Response:
         return json_answer({"model_stats": [model.document() for model in self._pipelines.statistics.values()]})

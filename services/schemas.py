@@ -191,6 +191,23 @@ _REPOSITORY: dict[str, Schema] = {
         "name version last_inference inference_count execution_count inference_stats batch_stats",
     ),
     "Duration": _DURATION,
+    "Shadow": _object(
+        {
+            "share_of_requests": {"type": "number", "minimum": 0, "maximum": 1},
+            "images": {**_WHOLE, "description": "Compared"},
+            "passed_over": {**_WHOLE, "description": "Not compared, as there was no room"},
+            **{
+                name: {"type": ["number", "null"], "description": said}
+                for name, said in (
+                    ("agreement", "Share of images with the same label, rectified and not"),
+                    ("confidence_gain", "Mean gain of the best probability by rectification"),
+                    ("changed_and_surer", "Share with another label, of a higher probability"),
+                    ("changed_and_less_sure", "Share with another label, of no higher probability"),
+                )
+            },
+        },
+        "share_of_requests images passed_over agreement confidence_gain changed_and_surer changed_and_less_sure",
+    ),
 }
 
 _OTHERS: dict[str, Schema] = {

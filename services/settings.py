@@ -84,6 +84,8 @@ class Settings(_Strict):
     classifier: StageSettings = StageSettings(placement=Placement.DEPLOYMENT)
     augmenter: StageSettings = StageSettings(max_batch_images=1024, max_in_flight_batches=1, batch_wait_ms=0.0)
     limits: Limits = Limits()
+    shadow_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The share of requests to ``predict`` whose images are classified once more as they came, to compare."""
     readiness_timeout_s: PositiveFloat = 2.0
     """How long ``/v2/health/ready`` waits for a stage behind a deployment to say that it is warm."""
 

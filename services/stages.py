@@ -12,6 +12,7 @@ import numpy as np
 
 from services.batching import Columns
 from stn_core.errors import StnError
+from stn_core.geometry import identity
 from stn_core.points import to_rectified, to_source
 from stn_core.recipes import Recipe
 
@@ -45,7 +46,10 @@ class Stage(Protocol):
 
 
 class RectifyStage:
-    """Operations ``localize`` (images -> theta), ``rectify`` (images -> rectified, theta), ``warp`` (images, theta)."""
+    """Operations ``localize`` (images -> theta), ``rectify`` (images -> rectified, theta), ``warp`` (images, theta).
+
+    And ``resize`` (images -> images), to the size that rectified images have.
+    """
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
@@ -53,6 +57,7 @@ class RectifyStage:
             "localize": self._localize,
             "rectify": self._rectify,
             "warp": self._warp,
+            "resize": self._resize,
         }
 
     def warm_up(self) -> None:
@@ -70,6 +75,13 @@ class RectifyStage:
 
     def _warp(self, columns: Columns) -> Columns:
         return {"images": np.asarray(self._engine.warp(columns["images"], columns["theta"]))}
+
+    def _resize(self, columns: Columns) -> Columns:
+        """Images at the rectified size, and not straightened."""
+        images = columns["images"]
+        return {
+            "images": np.asarray(self._engine.warp(images, identity(len(images)), self._engine.manifest.rectified_size))
+        }
 
 
 class ClassifyStage:
