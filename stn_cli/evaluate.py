@@ -58,7 +58,7 @@ def evaluate(
     chosen = [load_recipe(name) for name in recipe or ()]
     engine = Engine.load(bundle)
     recipes = chosen or [engine.manifest.recipe]
-    size, channels = _original_size(engine, recipes), engine.manifest.input_shape[2]
+    size, channels = original_size(engine, recipes), engine.manifest.input_shape[2]
     splits = datasets.load(data, path=data_path, size=size, channels=channels)
     measured = getattr(splits, part).limit(limit)
     pose_data = None if part == "validation" else splits.validation.limit(limit)
@@ -86,7 +86,7 @@ def _check_options(part: str, json_file: Path | None, report: Path | None) -> No
             raise InvalidInput(f"{option}: expected the name of a file, got the folder {str(file)!r}")
 
 
-def _original_size(engine: Engine, recipes: Sequence[Recipe]) -> tuple[int, int]:
+def original_size(engine: Engine, recipes: Sequence[Recipe]) -> tuple[int, int]:
     """The size that images of a folder are brought to: a canvas goes around originals of the straightened size."""
     height, width, _ = engine.manifest.input_shape
     if any(recipe.canvas for recipe in recipes):

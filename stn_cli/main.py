@@ -1,4 +1,4 @@
-"""The command line: ``stn train``, ``evaluate``, ``export``, ``reproduce``, ``serve``, ``demo``; one module each."""
+"""The command line: ``stn train``, ``calibrate``, ``evaluate``, ``export``, ``serve`` and others; one module each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 from rich.console import Console
 
-from stn_cli import demo, evaluate, export, reproduce, serve, train  # noqa: F401  each adds its command to the app
+from stn_cli import calibrate, demo, evaluate, export, reproduce, serve, train  # noqa: F401  each adds a command
 from stn_cli.app import app
 from stn_core.errors import StnError
 

@@ -5,6 +5,7 @@ localization.keras   images -> theta
 classifier.keras     images -> logits
 *.onnx               the same networks for ONNX Runtime; left out where a layer has no equal there
 metrics.json         what was measured when it was trained
+decision.json        its confidence and its limits (``stn_core.confidence``); bundles of before have none
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from stn_core.confidence import DECISION_FILE, Calibration, parse_calibration
 from stn_core.errors import BadBundle
+from stn_core.geometry import Size
 from stn_core.recipes import Recipe
 from stn_core.transforms import THETA_SHAPES, FamilyName
 
@@ -78,6 +83,14 @@ class Manifest(BaseModel):
     def rectified_shape(self) -> tuple[int, int, int]:
         """The shape of one straightened image, (height, width, channels)."""
         return (*(self.rectified_size or self.input_shape[:2]), self.input_shape[2])
+
+    @property
+    def original_size(self) -> Size:
+        """The size of images before the recipe's canvas went around them, as far as the manifest tells."""
+        came, straight = self.input_shape[:2], self.rectified_shape[:2]
+        if self.recipe.canvas is None:
+            return came
+        return min(came[0], straight[0]), min(came[1], straight[1])
 
     @property
     def theta_shape(self) -> tuple[int, int]:
@@ -141,7 +154,18 @@ def load_keras(path: Path) -> Any:
         raise BadBundle(f"{path} does not load: {str(error).splitlines()[0]}; was it saved by tf_keras?") from None
 
 
-def write_bundle(folder: Path, networks: Mapping[str, Any], measured: Mapping[str, Any], **manifest: Any) -> Manifest:
+def read_calibration(folder: Path, manifest: Manifest) -> Calibration | None:
+    """The calibration of a checked bundle; None where it has none. BadBundle if it does not parse."""
+    return parse_calibration(folder / DECISION_FILE) if DECISION_FILE in manifest.files else None
+
+
+def write_bundle(
+    folder: Path,
+    networks: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    calibration: Calibration | None = None,
+    **manifest: Any,
+) -> Manifest:
     """Writes a bundle of ``networks`` (``localization`` and ``classifier``) and gives its manifest.
 
     Networks are written as ONNX too, where each of their layers can be (``stn_core.export``).
@@ -150,15 +174,32 @@ def write_bundle(folder: Path, networks: Mapping[str, Any], measured: Mapping[st
     checksums. An existing folder must be a bundle or empty.
     """
     check_folder(folder)
-    # Beside its place first, so that a write cut short leaves the old bundle whole.
+    with _replacing(folder) as new:
+        return _write_files(new, networks, measured, calibration, manifest)
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> Manifest:
+    """Adds ``calibration`` to the bundle ``folder``, or puts it in the place of the one there; all else stays."""
+    read_manifest(folder)
+    with _replacing(folder) as new:
+        shutil.copytree(folder, new)
+        _write_calibration(new, calibration)
+        data = json.loads((new / MANIFEST).read_bytes())
+        data["files"] = dict(sorted({**data["files"], DECISION_FILE: sha256_of(new / DECISION_FILE)}.items()))
+        (new / MANIFEST).write_text(json.dumps(data, indent=2) + "\n")
+    return read_manifest(folder)
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A folder to write, which then takes the place of ``folder``: a write cut short leaves the old one whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new, old = Path(scratch) / "new", Path(scratch) / "old"
-        written = _write_files(new, networks, measured, manifest)
+        yield new
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
-    return written
 
 
 def check_folder(folder: Path) -> None:
@@ -180,7 +221,11 @@ def sha256_of(path: Path) -> str:
 
 
 def _write_files(
-    folder: Path, networks: Mapping[str, Any], measured: Mapping[str, Any], fields: Mapping[str, Any]
+    folder: Path,
+    networks: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    calibration: Calibration | None,
+    fields: Mapping[str, Any],
 ) -> Manifest:
     from stn_core.compact import save_keras
 
@@ -191,12 +236,18 @@ def _write_files(
         shape = unchecked.input_shape if name == "localization" else unchecked.rectified_shape
         _write_onnx(networks[name], shape, folder / f"{name}.onnx")
     (folder / METRICS).write_text(json.dumps(measured, indent=2) + "\n")
+    if calibration is not None:
+        _write_calibration(folder, calibration)
     names = sorted(file.name for file in folder.iterdir())
     written = unchecked.model_copy(update={"files": {name: sha256_of(folder / name) for name in names}})
     data = written.model_dump(mode="json")
     data["recipe"] = written.recipe.model_dump(mode="json", exclude_unset=True)
     (folder / MANIFEST).write_text(json.dumps(data, indent=2) + "\n")
     return written
+
+
+def _write_calibration(folder: Path, calibration: Calibration) -> None:
+    (folder / DECISION_FILE).write_text(json.dumps(calibration.model_dump(mode="json"), indent=2) + "\n")
 
 
 def _write_onnx(network: Any, shape: tuple[int, int, int], path: Path) -> None:

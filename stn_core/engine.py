@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stn_core.backends import Backend, BackendName, load_backend
-from stn_core.bundle import NETWORKS, Manifest, find_bundle, read_manifest
+from stn_core.bundle import NETWORKS, Manifest, find_bundle, read_calibration, read_manifest
+from stn_core.confidence import Calibration, Evidence, reading_features, theta_features
+from stn_core.coverage import content_kept, mass
+from stn_core.decision import Decisions, Limits, decide, recipe_limits
 from stn_core.errors import BadTensor, Unsupported
-from stn_core.geometry import Size
+from stn_core.geometry import Size, identity
+from stn_core.motion import Motion, motion_of, off_px
+from stn_core.recipes import canvas_theta
 from stn_core.transforms import check_shape
 
 Images = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Images rectified, ``[N, ...]``, and what can be told of it: the ``features`` by evidence.
+
+    ``probabilities`` are the classifier's of the rectified images and of those as they came, where it was asked.
+    """
+
+    rectified: Images
+    theta: NDArray[np.float32]
+    motion: Motion
+    content_kept: NDArray[Any]
+    features: dict[Evidence, NDArray[np.float64]]
+    probabilities: tuple[NDArray[np.float32], NDArray[np.float32]] | None
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Images rectified where that was decided and else as they came, at the rectified size; and the ``decisions``.
+
+    ``theta [N, ...]`` is the network's, ``theta_applied`` the one each image is shown by: the identity where kept.
+    """
+
+    images: Images
+    theta: NDArray[np.float32]
+    theta_applied: NDArray[np.float32]
+    decisions: Decisions
 
 
 class Engine:
@@ -26,8 +61,9 @@ class Engine:
     they are not.
     """
 
-    def __init__(self, manifest: Manifest, backend: Backend) -> None:
+    def __init__(self, manifest: Manifest, backend: Backend, calibration: Calibration | None = None) -> None:
         self.manifest = manifest
+        self.calibration = calibration
         self._backend = backend
 
     @classmethod
@@ -42,8 +78,9 @@ class Engine:
 
         ``threads`` bounds those of one call. BadBundle if the bundle has no files for the backend.
         """
-        manifest = read_manifest(source)
-        return cls(manifest, load_backend(backend, find_bundle(source), manifest, networks, threads))
+        folder, manifest = find_bundle(source), read_manifest(source)
+        calibration = read_calibration(folder, manifest)
+        return cls(manifest, load_backend(backend, folder, manifest, networks, threads), calibration)
 
     def localize(self, images: Images) -> NDArray[np.float32]:
         """The rectifying theta of each image, ``[N, *manifest.theta_shape]``."""
@@ -61,6 +98,85 @@ class Engine:
         """The straightened images and the theta that did it."""
         theta = self.localize(images)
         return self.warp(images, theta, self.manifest.rectified_size), theta
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The bundle's own limits: those of its calibration, or without one those of its recipe, with a margin."""
+        if self.calibration is not None:
+            return self.calibration.limits
+        manifest = self.manifest
+        return recipe_limits(
+            manifest.recipe, manifest.original_size, manifest.input_shape[:2], manifest.rectified_shape[:2]
+        )
+
+    def decide(
+        self,
+        images: Images,
+        limits: Limits | None = None,
+        min_confidence: float | None = None,
+        evidence: Evidence = "theta",
+    ) -> Decided:
+        """The images straightened where that does no harm, by all that is known of it, and else as they came.
+
+        ``limits`` are the bundle's unless given, ``min_confidence`` theirs. The confidence takes a second look at each
+        rectified image, and with the ``evidence`` ``reading`` the classifier's at it and at the image as it came.
+        Unsupported where a confidence is asked for and the bundle has none; without one the other limits hold.
+        """
+        limits = self.limits if limits is None else limits
+        if min_confidence is not None:
+            limits = limits.changed({"min_confidence": min_confidence})
+        confidence = None
+        if self.calibration is not None:
+            seen = self.observe(images, (evidence,), self.calibration.original_size)
+            confidence = self.calibration.models[evidence].probability(seen.features[evidence])
+        elif limits.min_confidence > 0 or evidence != "theta":
+            raise Unsupported(
+                f"bundle {self.manifest.name} has no confidence: stn calibrate --bundle FOLDER adds it; or ask for a "
+                "min_confidence of 0"
+            )
+        else:
+            seen = self.observe(images)
+        decisions = decide(seen.motion, seen.content_kept, confidence, limits)
+        shown, kept = seen.rectified, np.flatnonzero(~decisions.rectified)
+        if kept.size:
+            shown = shown.copy()
+            shown[kept] = self._as_it_came(images[kept])
+        return Decided(shown, seen.theta, decisions.applied(seen.theta), decisions)
+
+    def observe(
+        self, images: Images, evidence: Collection[Evidence] = (), original_size: Size | None = None
+    ) -> Observation:
+        """The images rectified, what that does to each of them, and the features of a confidence by ``evidence``.
+
+        ``original_size`` is that of the images before the recipe's canvas went around them.
+        """
+        rectified, theta = self.rectify(images)
+        came, shown = (mass(one, self.manifest.fill_fraction) for one in (images, rectified))
+        motion = motion_of(theta, self.manifest.input_shape[:2], self.manifest.rectified_shape[:2])
+        kept = content_kept(theta, shown, came)
+        features: dict[Evidence, NDArray[np.float64]] = {}
+        probabilities = None
+        if evidence:
+            left_px = self._left_px(rectified, original_size or self.manifest.original_size)
+            features["theta"] = theta_features(motion, left_px, kept, came)
+        if "reading" in evidence:
+            probabilities = self.classify(rectified)[1], self.classify(self._as_it_came(images))[1]
+            features["reading"] = np.concatenate([features["theta"], reading_features(*probabilities)], axis=1)
+        return Observation(rectified, theta, motion, kept, features, probabilities)
+
+    def _left_px(self, rectified: Images, original_size: Size) -> NDArray[np.float64]:
+        """How far a second look would move the middle of each rectified image, put on the recipe's canvas again."""
+        came_size, count = self.manifest.input_shape[:2], len(rectified)
+        if self.manifest.recipe.canvas is None:
+            # Where the classifier takes another size, the second look still is at that of the first.
+            again = rectified if rectified.shape[1:3] == came_size else self.warp(rectified, identity(count), came_size)
+            return off_px(self.localize(again), original_size)
+        canvas = np.repeat(canvas_theta(self.manifest.recipe, original_size)[None], count, axis=0)
+        return off_px(self.localize(self.warp(rectified, canvas, came_size)), original_size, canvas)
+
+    def _as_it_came(self, images: Images) -> Images:
+        """At the rectified size: the very images where it is theirs."""
+        return self.warp(images, identity(len(images)), self.manifest.rectified_size)
 
     def classify(self, images: Images) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The label ``[N]`` and the probabilities ``[N, K]`` of each (already straight) image."""

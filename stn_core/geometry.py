@@ -70,6 +70,12 @@ def map_points(theta: ArrayLike, points: ArrayLike) -> NDArray[Any]:
     return mapped
 
 
+def affine_fits(points: ArrayLike, mapped: ArrayLike) -> NDArray[np.float64]:
+    """For each image the affine ``[2, 3]`` that takes ``points [K, 2]`` nearest to ``mapped [N, K, 2]``, by squares."""
+    homogeneous = np.column_stack([points, np.ones(len(np.asarray(points)))])
+    return np.asarray(np.swapaxes(np.linalg.pinv(homogeneous) @ np.asarray(mapped), -1, -2))
+
+
 def apply_affine(theta: Any, x: Any, y: Any) -> tuple[Any, Any]:
     """``theta [B, 2, 3]`` applied to points given as ``x`` and ``y`` (``[B, K]`` or ``[K]``), for arrays or tensors."""
     t = theta[:, :, :, None]

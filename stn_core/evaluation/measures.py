@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stn_core import geometry
+from stn_core.coverage import Coverage
 from stn_core.errors import Unsupported
-from stn_core.geometry import IDENTITY, Size
+from stn_core.geometry import IDENTITY, Size, affine_fits
 from stn_core.tps import control_grid
 from stn_core.transforms import invert, map_points, measuring_points
 
@@ -44,20 +45,6 @@ class Residuals:
     log_scale: Floats
     shift_px: Floats
     mirrored: Mask
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How much of each distorted image is shown, ``[N]`` each.
-
-    ``area_scale``: how many of its px lie behind one px shown, |det A| for an affine theta; above 1 it is zoomed out.
-    ``outside_share``: share of the px shown whose source is outside the image. ``content_kept``: share of the image's
-    mass (its distance from the fill value, summed) that is shown; 1 for an image without any.
-    """
-
-    area_scale: Floats
-    outside_share: Floats
-    content_kept: Floats
 
 
 def left_px(theta_true: ArrayLike, theta: ArrayLike, pose: ArrayLike, size: Size) -> Floats:
@@ -120,12 +107,6 @@ def residuals(theta_true: ArrayLike, theta: ArrayLike, size: Size) -> Residuals:
     return Residuals(angle, log_scale, nearest[:, :, 2], determinant <= 0)
 
 
-def affine_fits(points: ArrayLike, mapped: ArrayLike) -> Floats:
-    """For each image the affine ``[2, 3]`` that takes ``points [K, 2]`` nearest to ``mapped [N, K, 2]``, by squares."""
-    homogeneous = np.column_stack([points, np.ones(len(np.asarray(points)))])
-    return np.asarray(np.swapaxes(np.linalg.pinv(homogeneous) @ np.asarray(mapped), -1, -2))
-
-
 def circular_sd_deg(angles_rad: Floats) -> float:
     """The circular standard deviation ``sqrt(-2 ln |mean of exp(i a)|)`` in degrees; NaN of no angles."""
     if not angles_rad.size:
@@ -139,27 +120,6 @@ def sd(values: Floats) -> float:
     if not len(values) or not np.isfinite(values).all():
         return float("nan")
     return float(np.sqrt(values.var(axis=0).sum()))
-
-
-def coverage(theta: ArrayLike, shown: NDArray[Any], distorted: NDArray[Any], fill_fraction: float) -> Coverage:
-    """How much of ``distorted [N, H, W, C]`` is in ``shown [N, h, w, C]``, which ``theta`` made of it; 0..1 both.
-
-    Each px shown stands for the area of its source, a quadrilateral: content is ``Σ mass · area`` of what is shown,
-    over ``Σ mass`` of all. That is ``Σ shown · |det A| / Σ distorted`` for an affine theta, and holds for any. It is a
-    sum over samples, and where the image is zoomed out, fewer ones: some images' shares come out a little above 1.
-    """
-    half_px = _half((distorted.shape[1], distorted.shape[2]))
-    corners_px = _pixel_corners(theta, (shown.shape[1], shown.shape[2])) * half_px
-    area_px = _quadrilateral_areas(corners_px)
-    centre_px = (corners_px[:, :-1, :-1] + corners_px[:, 1:, 1:] + corners_px[:, :-1, 1:] + corners_px[:, 1:, :-1]) / 4
-    inside = (np.abs(centre_px) <= half_px).all(axis=-1)
-    mass = _mass(distorted, fill_fraction).sum(axis=(1, 2))
-    kept = (_mass(shown, fill_fraction) * area_px * inside).sum(axis=(1, 2))
-    return Coverage(
-        area_px.mean(axis=(1, 2)),
-        1.0 - inside.mean(axis=(1, 2)),
-        np.divide(kept, mass, out=np.ones_like(kept), where=mass > 0),
-    )
 
 
 def collapsed(found: Coverage, true: Coverage) -> Mask:
@@ -250,26 +210,6 @@ def _slopes(theta_true: Floats, theta: Floats, points: Floats, reach: float = 1e
         for step in reach * np.eye(2)
     ]
     return np.stack(by_axis, axis=-1)
-
-
-def _pixel_corners(theta: ArrayLike, size: Size) -> Floats:
-    """The sources, normalized, of the corners of every px of an image of ``size``, ``[N, h + 1, w + 1, 2]``."""
-    height, width = size
-    x, y = np.meshgrid(np.linspace(-1, 1, width + 1), np.linspace(-1, 1, height + 1))
-    lattice = np.stack([x.reshape(-1), y.reshape(-1)], axis=-1)
-    return map_points(theta, lattice).reshape(-1, height + 1, width + 1, 2)
-
-
-def _quadrilateral_areas(corners: Floats) -> Floats:
-    """The areas of the cells of a lattice ``[N, h + 1, w + 1, 2]``: half the cross product of their diagonals."""
-    falling = corners[:, 1:, 1:] - corners[:, :-1, :-1]
-    rising = corners[:, :-1, 1:] - corners[:, 1:, :-1]
-    return np.asarray(np.abs(falling[..., 0] * rising[..., 1] - falling[..., 1] * rising[..., 0]) / 2)
-
-
-def _mass(images: NDArray[Any], fill_fraction: float) -> Floats:
-    """How far each px ``[N, H, W]`` is from the fill value."""
-    return np.asarray(np.abs(images.astype(np.float64) - fill_fraction).mean(axis=-1))
 
 
 def _spline_inverse(theta: Floats, steps: int = 20, reach: float = 1e-4) -> Floats:

@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 
 from stn_core.augment import Augmentation, augment
 from stn_core.bundle import Manifest
+from stn_core.coverage import Coverage, coverage
 from stn_core.datasets import Dataset, to_float
 from stn_core.draws import image_ids
 from stn_core.engine import Engine
 from stn_core.errors import BadData, brief
 from stn_core.evaluation.families import families
 from stn_core.evaluation.measures import (
-    Coverage,
     Residuals,
-    coverage,
     eroded,
     fit_pose,
     pose_free_errors_px,

@@ -8,6 +8,7 @@ are drawn anew for every batch; nothing is stored.
 from __future__ import annotations
 
 import json
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from stn_core.backends.tensorflow import TensorFlowBackend
 from stn_core.bundle import Manifest, check_fields, check_folder, write_bundle
 from stn_core.classifiers import build_classifier
 from stn_core.compact import round_weights
+from stn_core.confidence import Calibration
+from stn_core.confidence.calibrating import calibrate
 from stn_core.datasets import Dataset, Splits
 from stn_core.engine import Engine
-from stn_core.errors import BadData, brief
+from stn_core.errors import BadData, Unsupported, brief
 from stn_core.evaluation import evaluate
 from stn_core.geometry import invert
 from stn_core.localization import build_localization
@@ -41,6 +44,8 @@ __all__ = [
     "train",
 ]
 
+logger = logging.getLogger(__name__)
+
 EVALUATION_SEED = 1_000_003
 MIN_SIDE_PX = 16
 PLAN_FILE = "plan.json"
@@ -53,7 +58,8 @@ def train(
 
     ``own`` is a classifier trained already, for the plan's classifier ``own``. With ``journal.checkpoints``, a
     training that was broken off goes on where it was last saved. The bundle carries measures on the validation set,
-    which training may look at, and on the test set, which it looks at once, here. BadData where the data does not fit,
+    which training may look at, and on the test set, which it looks at once, here; its confidence is calibrated on the
+    validation set. BadData where the data does not fit,
     TrainingFailed where training goes astray.
     """
     data = splits.train
@@ -81,13 +87,24 @@ def train(
         **plan.model_dump(mode="json", exclude={"recipe", "jitter"}),
         "jitter": plan.jitter.model_dump(mode="json", exclude_unset=True) if plan.jitter else None,
     }
-    engine = Engine(checked, TensorFlowBackend(checked, networks))
+    engine = Engine(checked.model_copy(update={"training": facts}), TensorFlowBackend(checked, networks))
     measured = {
         part: evaluate(engine, held_out, plan.recipe, EVALUATION_SEED)
         for part, held_out in (("validation", splits.validation), ("test", splits.test))
     }
     metrics = {part: evaluation.model_dump(mode="json") for part, evaluation in measured.items()}
-    return write_bundle(folder, networks, metrics, training=facts, metrics=measured["test"].summary(), **fields)
+    calibration = _calibration(engine, splits.validation, plan.seed)
+    summary = measured["test"].summary()
+    return write_bundle(folder, networks, metrics, calibration, training=facts, metrics=summary, **fields)
+
+
+def _calibration(engine: Engine, validation: Dataset, seed: int) -> Calibration | None:
+    """By the validation images; None, with a note, where they are too few or nothing tells what is straight."""
+    try:
+        return calibrate(engine, validation, seed=seed)
+    except (BadData, Unsupported) as error:
+        logger.warning("%s; the bundle has limits, and no confidence", error)
+        return None
 
 
 def _manifest_fields(data: Dataset, plan: TrainingPlan, name: str, own: OwnClassifier | None) -> dict[str, Any]:

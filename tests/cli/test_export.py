@@ -34,4 +34,5 @@ def test_a_bundle_of_before_gets_the_files_that_serving_takes(tmp_path: Path) ->
     assert "wrote classifier.onnx and localization.onnx into" in done.stdout
     after = read_manifest(bundle)
     assert after.model_copy(update={"files": {}}) == before.model_copy(update={"files": {}})
+    assert after.files["decision.json"] == before.files["decision.json"]
     np.testing.assert_allclose(Engine.load(bundle, backend="onnx").localize(images), expected, atol=1e-5)

@@ -91,6 +91,7 @@ def test_a_folder_of_colour_pictures_with_all_that_can_be_odd_about_it(stn: Stn,
     ):
         assert said in done.out
     engine = Engine.load(tmp_path / "b")
+    assert engine.calibration is None, "two validation images are too few"
     height, width, channels = engine.manifest.input_shape
     assert channels == 3
     assert 28 <= max(height, width) <= 64
@@ -156,6 +157,8 @@ def test_a_classifier_of_ones_own_is_kept(stn: Stn, tmp_path: Path, digits: Digi
     assert "no more than a guess" not in done.out
     engine = Engine.load(tmp_path / "b")
     assert engine.manifest.classifier_gives == "probabilities"
+    assert engine.calibration is not None
+    assert engine.decide(digits[0][2500:2510]).decisions.confidence.shape == (10,)
     images = digits[0][2500:2600]
     expected = own(images.astype(np.float32) / 255, training=False).numpy()
     np.testing.assert_allclose(engine.classify(images)[1], expected, atol=1e-5)

@@ -73,13 +73,13 @@ def test_one_engine_warps_by_every_family_at_any_size(engine: Engine) -> None:
 
 
 def _small_engine(**fields: Any) -> tuple[Engine, dict[str, Any]]:
-    """An engine for 20 x 16 images with networks of random weights, and the networks."""
+    """An engine for images of 20 x 16 px, or others, with networks of random weights, and the networks."""
     manifest = check_fields(
         {"name": "small", "created": "2026-01-01", "input_shape": (20, 16, 1), "classes": ["a", "b"],
          "recipe": load_recipe("rotation"), **fields}
     )  # fmt: skip
     networks = {
-        "localization": build_localization("dense", (20, 16, 1), transform=manifest.transform),
+        "localization": build_localization("dense", manifest.input_shape, transform=manifest.transform),
         "classifier": build_classifier("fc", manifest.rectified_shape, 2),
     }
     head = networks["localization"].layers[-1 if networks["localization"].layers[-1].trainable else -2]

@@ -9,12 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from stn_core import homography, transforms
+from stn_core.coverage import Coverage, coverage
 from stn_core.evaluation.measures import (
-    Coverage,
-    affine_fits,
     circular_sd_deg,
     collapsed,
-    coverage,
     eroded,
     fit_pose,
     pose_free_errors_px,
@@ -23,7 +21,7 @@ from stn_core.evaluation.measures import (
     residuals,
     sd,
 )
-from stn_core.geometry import IDENTITY, compose, identity, invert
+from stn_core.geometry import IDENTITY, affine_fits, compose, identity, invert
 from stn_core.recipes import draw, known_theta, load_recipe
 from stn_core.transforms import corner_errors_px
 
