@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from services.decisions import LIMITS
 from services.pipelines import MAX_SEED, read_recipe
 from services.protocol import ModelSpec, TensorSpec
 from services.routes import Parameter
@@ -32,10 +33,15 @@ class Ask:
 
     @property
     def outputs(self) -> tuple[RequestedOutput, ...] | None:
-        """The outputs to ask the model for: all, but for images that nobody will see and that cost a warp."""
+        """The outputs to ask the model for: all, but for images that nobody will see and that cost a warp.
+
+        And but for those that are only made by choice: a parameter that asks for them brings them too.
+        """
         if self.pictures or self.recipe is not None:
             return None
-        return tuple(RequestedOutput(tensor.name, True) for tensor in self.spec.outputs if not is_picture(tensor))
+        left_out = self.spec.parameters.get("optional_outputs", ())
+        names = [tensor.name for tensor in self.spec.outputs if not is_picture(tensor) and tensor.name not in left_out]
+        return tuple(RequestedOutput(name, True) for name in names)
 
     @property
     def pixels_made(self) -> int:
@@ -105,6 +111,10 @@ def parameters_of(spec: ModelSpec, limits: Limits) -> tuple[Parameter, ...]:
             {"enum": ["crop", "fit"], "default": "crop"},
             "What is shown: the network's window, or the whole image",
         ),
+        **{
+            name: Parameter(name, {"type": "boolean" if name == "may_mirror" else "number"}, said)
+            for name, said in LIMITS.items()
+        },
         **{
             name: Parameter(name, {"type": "integer", "minimum": 1, "maximum": limits.max_side_px}, said)
             for name, said in (

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from services.batching import Array, Columns, MicroBatcher
+from services.decisions import decide_operation, operation_decides, told
 from services.inputs import (
     ImageRules,
     check_names,
@@ -69,6 +70,7 @@ class Pipelines:
         self.specs = model_specs(manifest)
         self._decoding = ThreadPoolExecutor(2, thread_name_prefix="decode")
         self._limits = settings.limits
+        self._manifest = manifest
         self._rectified_size = manifest.rectified_shape[:2]
         channels = manifest.input_shape[2]
         self._crooked = ImageRules(settings.limits, manifest.input_shape, channels, unit_range=True)
@@ -120,6 +122,8 @@ class Pipelines:
         prepared_ns = perf_counter_ns()
         batcher = self._batchers[spec.name]
         outputs = await batcher.submit(work.operation, work.columns, work.operation.result_bytes)
+        if operation_decides(work.operation):
+            outputs = told(outputs)
         if self._compares and spec.name == "predict":
             self.shadow.offer(work.columns["images"], outputs)
         return Outcome(outputs, work.parameters, len(next(iter(work.columns.values()))), prepared_ns)
@@ -130,9 +134,9 @@ class Pipelines:
         ready = await asyncio.gather(*(self._links[name].ready() for name in names))
         return [name for name, good in zip(names, ready, strict=True) if not good]
 
-    async def _look(self, small: Array) -> Columns:
+    async def _look(self, small: Array, request: InferRequest) -> Columns:
         """What the networks find in small copies ``[N, *input_shape]`` of images to be straightened."""
-        operation = self._rectify_operation(small)
+        operation = self._rectify_operation(small, request)
         return await self._batchers["straighten"].submit(operation, {"images": small}, operation.result_bytes)
 
     async def _classify_as_it_came(self, images: Array) -> Columns:
@@ -148,16 +152,18 @@ class Pipelines:
     def _prepare_predict(self, request: InferRequest) -> Work:
         check_names(request.inputs, ("images",))
         images = read_images(request.inputs["images"], self._crooked)
-        return Work(self._rectify_operation(images), {"images": images})
+        return Work(self._rectify_operation(images, request), {"images": images})
 
     def _prepare_rectify(self, request: InferRequest) -> Work:
         check_names(request.inputs, ("images",))
         images = read_images(request.inputs["images"], self._crooked)
-        return Work(_LOCALIZE if _asked(request) == {"theta"} else self._rectify_operation(images), {"images": images})
+        operation = self._rectify_operation(images, request)
+        only_theta = operation.name == "rectify" and _asked(request) == {"theta"}
+        return Work(_LOCALIZE if only_theta else operation, {"images": images})
 
-    def _rectify_operation(self, images: Array) -> Operation:
+    def _rectify_operation(self, images: Array, request: InferRequest) -> Operation:
         size = result_bytes("rectified", images, self._rectified_size, self._limits)
-        return Operation("rectify", result_bytes=size)
+        return decide_operation(request, self._manifest, size) or Operation("rectify", result_bytes=size)
 
     def _prepare_classify(self, request: InferRequest) -> Work:
         check_names(request.inputs, ("images",))

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import stn_core
+from services.decisions import OUTPUTS as DECISION_OUTPUTS
+from services.decisions import PARAMETERS as LIMITS
 from services.inputs import IMAGE_DATATYPES
 from services.settings import Limits
 from stn_core.bundle import Manifest
@@ -103,11 +105,30 @@ def model_specs(manifest: Manifest) -> dict[str, ModelSpec]:
     rectified = TensorSpec("rectified", straight_shape, ("UINT8", "FP32"))
     warped = TensorSpec("images", any_size, ("UINT8", "FP32"))
     named = {"classes": list(classes)}
+    decided = (
+        TensorSpec("decision", (-1,), ("BYTES",)),
+        TensorSpec("reason", (-1,), ("BYTES",)),
+        TensorSpec("confidence", (-1,), ("FP32",)),
+    )
+    applied = TensorSpec("theta_applied", (-1, *manifest.theta_shape), ("FP32",))
+    by_choice: dict[str, Any] = {"optional_outputs": list(DECISION_OUTPUTS)}
     specs = [
         ModelSpec(
-            "predict", version, (images,), (label, probabilities, theta, rectified), ("rectifier", "classifier"), named
+            "predict",
+            version,
+            (images,),
+            (label, probabilities, theta, rectified, *decided, applied),
+            ("rectifier", "classifier"),
+            {**named, **by_choice, "request_parameters": list(LIMITS)},
         ),
-        ModelSpec("rectify", version, (images,), (rectified, theta), ("rectifier",), {}),
+        ModelSpec(
+            "rectify",
+            version,
+            (images,),
+            (rectified, theta, *decided, applied),
+            ("rectifier",),
+            {**by_choice, "request_parameters": list(LIMITS)},
+        ),
         ModelSpec(
             "straighten",
             version,
@@ -120,9 +141,10 @@ def model_specs(manifest: Manifest) -> dict[str, ModelSpec]:
                 TensorSpec("theta", (-1, *manifest.theta_shape), ("FP64",)),
                 TensorSpec("rectified_size", (-1, 2), ("INT64",)),
                 TensorSpec("source_size", (-1, 2), ("INT64",)),
+                *decided,
             ),
             ("rectifier", "classifier"),
-            {**named, "request_parameters": list(STRAIGHTEN_PARAMETERS)},
+            {**named, **by_choice, "request_parameters": [*STRAIGHTEN_PARAMETERS, *LIMITS]},
         ),
         ModelSpec("classify", version, (straight,), (label, probabilities), ("classifier",), named),
         ModelSpec(

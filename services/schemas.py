@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from services.decisions import LIMITS
 from services.pipelines import TO_RECTIFIED, TO_SOURCE
 from services.repository import MAX_BODY_BYTES
 from stn_core.tensors import MAX_RANK, READABLE
@@ -50,6 +51,10 @@ _INFERENCE: dict[str, Schema] = {
                     "binary_data_output": {**_FLAG, "default": False, "description": "Outputs as binary data"},
                     "recipe": {"type": ["string", "object"], "description": "augment: a recipe, or the name of one"},
                     "seed": {**_WHOLE, "description": "augment: the seed"},
+                    **{
+                        name: {"type": "boolean" if name == "may_mirror" else "number", "description": said}
+                        for name, said in LIMITS.items()
+                    },
                     "canvas": {"enum": ["crop", "fit"], "description": "straighten: by default crop"},
                     **{
                         name: {"type": "integer", "minimum": 1, "description": "straighten: px of what comes out"}

@@ -48,14 +48,16 @@ class Stage(Protocol):
 class RectifyStage:
     """Operations ``localize`` (images -> theta), ``rectify`` (images -> rectified, theta), ``warp`` (images, theta).
 
-    And ``resize`` (images -> images), to the size that rectified images have.
+    And ``decide`` (images -> rectified or kept ones as rectified, theta, theta_applied, reason, confidence if there is
+    one), and ``resize`` (images -> images), to the size that rectified images have.
     """
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
-        self._operations: dict[str, Callable[[Columns], Columns]] = {
+        self._operations: dict[str, Callable[..., Columns]] = {
             "localize": self._localize,
             "rectify": self._rectify,
+            "decide": self._decide,
             "warp": self._warp,
             "resize": self._resize,
         }
@@ -64,7 +66,7 @@ class RectifyStage:
         self._engine.warm_up()
 
     def run(self, operation: Operation, columns: Columns) -> Columns:
-        return _pick(self._operations, operation)(columns)
+        return _pick(self._operations, operation)(columns, **dict(operation.arguments))
 
     def _localize(self, columns: Columns) -> Columns:
         return {"theta": np.asarray(self._engine.localize(columns["images"]))}
@@ -72,6 +74,15 @@ class RectifyStage:
     def _rectify(self, columns: Columns) -> Columns:
         rectified, theta = self._engine.rectify(columns["images"])
         return {"rectified": np.asarray(rectified), "theta": np.asarray(theta)}
+
+    def _decide(self, columns: Columns, limits: str) -> Columns:
+        """``limits`` is JSON of those that are not the bundle's own."""
+        made = self._engine.decide(columns["images"], self._engine.limits.changed(json.loads(limits)))
+        outputs = {"rectified": made.images, "theta": made.theta, "theta_applied": made.theta_applied}
+        outputs["reason"] = made.decisions.reason
+        if made.decisions.confidence is not None:
+            outputs["confidence"] = made.decisions.confidence
+        return {name: np.asarray(array) for name, array in outputs.items()}
 
     def _warp(self, columns: Columns) -> Columns:
         return {"images": np.asarray(self._engine.warp(columns["images"], columns["theta"]))}
@@ -182,7 +193,7 @@ def make_stages(
     return stages
 
 
-def _pick(operations: dict[str, Callable[[Columns], Columns]], operation: Operation) -> Callable[[Columns], Columns]:
+def _pick(operations: dict[str, Callable[..., Columns]], operation: Operation) -> Callable[..., Columns]:
     found = operations.get(operation.name)
     if found is None:
         raise StnError(f"the stage has no operation {operation.name!r}; it has {', '.join(operations)}")

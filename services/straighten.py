@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from services.batching import Array, Columns
+from services.decisions import told
 from services.inputs import ImageRules, check_names, read_images
 from services.protocol import STRAIGHTEN_PARAMETERS
 from services.settings import Settings
@@ -30,8 +31,10 @@ _AT_ONCE = 2
 """Requests whose images are in memory, decoded; others wait, encoded."""
 _FASTEST = 1  # of the levels of a PNG, whose makers wait for it
 
-Look = Callable[[Array], Awaitable[Columns]]
-"""What the networks find in small images ``[N, *input_shape]``: theta, label, probabilities."""
+_FOUND = ("label", "probabilities", "decision", "reason", "confidence")
+
+Look = Callable[[Array, InferRequest], Awaitable[Columns]]
+"""What the networks find in small images ``[N, *input_shape]``, and decide where a request asks for it."""
 
 
 class Straightened(NamedTuple):
@@ -70,9 +73,12 @@ class Straightener:
         async with self._turns:
             given = await loop.run_in_executor(self._pool, self._read, request)
             prepared_ns = perf_counter_ns()
-            found = await self._look(given.small)
-            made = await loop.run_in_executor(self._pool, self._make, given, found["theta"], request)
-        outputs = {**made, **{name: found[name] for name in ("label", "probabilities") if name in found}}
+            found = await self._look(given.small, request)
+            if "reason" in found:
+                found = told(found)
+            theta = found.get("theta_applied", found["theta"])
+            made = await loop.run_in_executor(self._pool, self._make, given, theta, request)
+        outputs = {**made, **{name: found[name] for name in _FOUND if name in found}}
         return Straightened(outputs, len(given.images), prepared_ns)
 
     def _read(self, request: InferRequest) -> _Given:

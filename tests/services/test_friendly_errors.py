@@ -52,7 +52,7 @@ async def test_where_nothing_went_well_the_first_error_is_the_answer(http: httpx
 @pytest.mark.parametrize(
     ("model", "query", "data", "code", "expected"),
     [
-        ("predict", "colour=1", {}, "bad-body", "expected some of images for predict, got 'colour'"),
+        ("predict", "colour=1", {}, "bad-body", "images for predict, got 'colour'"),
         ("classify", "images=true", {}, "bad-body", "expected none for classify, got 'images'"),
         ("augment", "", {"x" * 3000: "1"}, "bad-body", "some of recipe, seed, images, copies for augment"),
         ("predict", "", {"image": "a.png"}, "bad-body", "got 'image'; with curl a file goes by its name after an @"),

@@ -32,16 +32,18 @@ async def test_health(http: httpx.AsyncClient, path: str) -> None:
 async def test_model_routes_with_and_without_version(http: httpx.AsyncClient, images: np.ndarray, version: str) -> None:
     metadata = (await http.get(f"/v2/models/predict{version}")).json()
     assert metadata["versions"] == ["1"]
-    assert [tensor["name"] for tensor in metadata["outputs"]] == ["label", "probabilities", "theta", "rectified"]
+    names = ["label", "probabilities", "theta", "rectified"]
+    assert [tensor["name"] for tensor in metadata["outputs"]] == [*names, *metadata["parameters"]["optional_outputs"]]
     assert (await http.get(f"/v2/models/predict{version}/ready")).json() == {"name": "predict", "ready": True}
     answer = await http.post(f"/v2/models/predict{version}/infer", **binary({"images": images}))
-    assert list(outputs(answer).outputs) == ["label", "probabilities", "theta", "rectified"]
+    assert list(outputs(answer).outputs) == names
 
 
 async def test_every_model_answers_what_its_metadata_says(http: httpx.AsyncClient, images: np.ndarray) -> None:
     given = {
-        "predict": ({"images": images}, {}),
-        "rectify": ({"images": images}, {}),
+        "predict": ({"images": images}, {"max_scale": 3.0}),
+        "rectify": ({"images": images}, {"min_confidence": 0.5}),
+        "straighten": ({"images": images}, {"min_confidence": 0.5}),
         "classify": ({"images": images}, {}),
         "warp": ({"images": images, "theta": IDENTITY}, {}),
         "augment": ({"images": images}, RECIPE),

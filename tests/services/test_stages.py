@@ -69,7 +69,7 @@ def test_augment_stage_leaves_out_what_a_spline_does_not_have(digits: Digits) ->
 
 
 def test_an_unknown_operation_is_an_error(engine: Any) -> None:
-    with pytest.raises(StnError, match="no operation 'fly'; it has localize, rectify, warp"):
+    with pytest.raises(StnError, match="no operation 'fly'; it has localize, rectify, decide, warp, resize"):
         RectifyStage(engine).run(Operation("fly"), {})
 
 
