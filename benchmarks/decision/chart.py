@@ -53,7 +53,7 @@ def _accuracies(axes: Any, results: dict[str, Any]) -> None:
     axes.plot(decided, rows, "o", color=RIGHT, markersize=4.5, label=f"decided, confidence ≥ {least}")
     axes.set_yticks(list(rows), list(sets))
     axes.set_xlabel("share read rightly by the same classifier", fontsize=8, color=INK)
-    axes.legend(fontsize=7, frameon=False, loc="lower left")
+    axes.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.4, 0.98), ncols=3)
     _plain(axes)
 
 
