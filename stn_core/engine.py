@@ -176,6 +176,8 @@ class Engine:
 
     def _as_it_came(self, images: Images) -> Images:
         """At the rectified size: the very images where it is theirs."""
+        if images.shape[1:3] == self.manifest.rectified_shape[:2]:
+            return images
         return self.warp(images, identity(len(images)), self.manifest.rectified_size)
 
     def classify(self, images: Images) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -67,6 +67,10 @@ def test_every_family_goes_through_all_phases(
     assert theta.shape == (3, *manifest.theta_shape)
     assert rectified.shape == (3, 28, 28, 1)
     assert engine.classify(rectified)[1].shape == (3, 10)
+    assert engine.calibration is not None
+    decided = engine.decide(images, evidence="reading")
+    assert decided.images.shape == (3, 28, 28, 1)
+    assert len(decided.decisions.reasons()) == 3
 
 
 def test_a_training_broken_off_goes_on_where_it_was(splits: Splits, tmp_path: Path) -> None:
