@@ -41,14 +41,24 @@ def random_thetas(count: int) -> NDArray[np.float32]:
     return np.concatenate([scaled, shift], axis=2).astype(np.float32)
 
 
-def pixel_maps(thetas: NDArray[Any], height: int, width: int) -> NDArray[np.float64]:
-    """The thetas in pixels, ``[N, 2, 3]``: an output pixel (column, row) comes from so far right and down in the input.
+def full_theta(kind: str, height: int, width: int) -> NDArray[np.float64]:
+    """What a large image is warped by: turned by 20 degrees and 0.9 times as large; or seen from the side."""
+    if kind == "homography":
+        return np.array([[0.9, 0.1, 0.0], [-0.05, 0.9, 0.05], [0.2, 0.1, 1.0]])
+    cosine, sine = 0.9 * np.cos(np.radians(20)), 0.9 * np.sin(np.radians(20))
+    return np.array([[cosine, -sine * height / width, 0.02], [sine * width / height, cosine, -0.03]])
 
-    Pixel j of n has its centre at (2 j + 1) / n - 1.
+
+def pixel_maps(thetas: NDArray[Any], height: int, width: int) -> NDArray[np.float64]:
+    """The thetas in pixels, in their own shape ``[N, 2, 3]`` or ``[N, 3, 3]``, for inputs and outputs of one size.
+
+    They take an output pixel (column, row) to how far right and down in the input it comes from; pixel j of n has its
+    centre at (2 j + 1) / n - 1.
     """
     to_ends = np.array([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]])
-    lowest = np.concatenate([thetas.astype(np.float64), np.tile([[[0.0, 0.0, 1.0]]], (len(thetas), 1, 1))], axis=1)
-    maps: NDArray[np.float64] = (np.linalg.inv(to_ends) @ lowest @ to_ends)[:, :2]
+    lowest = np.tile(np.eye(3), (len(thetas), 1, 1))
+    lowest[:, : thetas.shape[1]] = thetas
+    maps: NDArray[np.float64] = (np.linalg.inv(to_ends) @ lowest @ to_ends)[:, : thetas.shape[1]]
     return maps
 
 

@@ -20,6 +20,7 @@ from contest import FOLDER, PEERS_PYTHON, write
 
 PARTS = {
     "warp": "Warp, forward",
+    "fullsize": "Large images",
     "engine": "Localize, warp and classify in process",
     "training": "Training step of STN + CNN",
     "augment": "Augmentation",
