@@ -165,8 +165,8 @@ def test_an_unknown_model_is_an_unknown_model(service_url: str) -> None:
     from stn_client.flow import error_of
 
     with Client(service_url) as client:
-        answer = client._send(Request("POST", "/v2/models/straighten/infer", (b"{}",)))
+        answer = client._send(Request("POST", "/v2/models/nobody/infer", (b"{}",)))
     assert isinstance(answer, Response)
     error = error_of(answer)
     assert type(error) is UnknownModel
-    assert "straighten" in str(error)
+    assert "nobody" in str(error)
