@@ -7,6 +7,7 @@ and the size of a batch change nothing, and draws for a million images are one v
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,25 @@ def image_ids(images: NDArray[Any]) -> Ids:
 
     Equal images in one call so have different ids, and different draws.
     """
-    contiguous = np.ascontiguousarray(images)
-    digests = b"".join(hashlib.blake2b(image, digest_size=8).digest() for image in contiguous)
-    content = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
-    order = np.argsort(content, kind="stable")
-    ordered = content[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.array([], int)
-    occurrence = np.empty(len(content), np.uint64)
-    lengths = np.diff(np.r_[starts, len(ordered)])
-    occurrence[order] = np.arange(len(content)) - np.repeat(starts, lengths)
-    return _mix(content + occurrence * _GOLDEN)
+    return Numbering().ids(np.ascontiguousarray(images))
+
+
+class Numbering:
+    """Ids of images that come part by part, the same as if all came at once; remembers a hash of each."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, int] = {}
+
+    def ids(self, images: Iterable[Any]) -> Ids:
+        """The ids of the next images, ``[N]``: arrays (row-major), or whatever bytes stand for them."""
+        digests = b"".join(hashlib.blake2b(image, digest_size=8).digest() for image in images)
+        content = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+        occurrence = []
+        for digest in content.tolist():
+            before = self._seen.get(digest, 0)
+            self._seen[digest] = before + 1
+            occurrence.append(before)
+        return _mix(content + np.array(occurrence, np.uint64) * _GOLDEN)
 
 
 def uniform(seed: int, ids: Ids, slot: int) -> NDArray[np.float64]:

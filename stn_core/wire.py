@@ -108,6 +108,14 @@ class _RequestHeader(NamedTuple):
     id: str | None
 
 
+class _ResponseHeader(NamedTuple):
+    outputs: tuple[_Entry, ...]
+    model_name: str
+    model_version: str | None
+    parameters: dict[str, Any]
+    id: str | None
+
+
 def encode_request(
     inputs: Mapping[str, Array],
     outputs: Sequence[str] | None = None,
@@ -175,16 +183,28 @@ _kept_request = lru_cache(_MAX_KEPT)(_read_request)
 
 
 def decode_response(body: bytes | memoryview, header_length: int | None) -> InferResponse:
-    """The answer in ``body``; BadBody if it is not one."""
+    """The answer in ``body``; BadBody if it is not one.
+
+    Equal headers may share what they hold: nothing of the result may be changed.
+    """
     head, blob = _split(body, header_length)
+    header = _kept_response(bytes(head)) if len(head) <= _MAX_KEPT_BYTES else _read_response(head)
+    outputs = _decode_tensors(header.outputs, blob)
+    return InferResponse(outputs, header.model_name, header.model_version, header.parameters, header.id)
+
+
+def _read_response(head: bytes | memoryview) -> _ResponseHeader:
     header = _parsed(head)
-    return InferResponse(
-        outputs=_decode_tensors(_entries(header, "outputs"), blob),
+    return _ResponseHeader(
+        outputs=_entries(header, "outputs"),
         model_name=str(header.get("model_name", "")),
         model_version=header.get("model_version"),
         parameters=_mapping(header, "parameters"),
         id=header.get("id"),
     )
+
+
+_kept_response = lru_cache(_MAX_KEPT)(_read_response)
 
 
 def _encode(header: dict[str, Any], key: str, tensors: Sequence[tuple[str, Array, bool]]) -> Message:

@@ -33,7 +33,8 @@ ONE_HOME = {  # a library that one room alone may import
     "imgaug": ("stn_core/pixels.py",),
     "cv2": ("stn_core/plain_pictures.py",),
     "typer": ("stn_cli/",),
-    "rich": ("stn_cli/",),
+    "rich": ("stn_cli/", "clients/stn_client/progress.py"),
+    "pandas": ("clients/stn_client/results.py",),
     "httpx": ("clients/",),
 }
 MAX_LINES = 400

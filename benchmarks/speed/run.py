@@ -26,6 +26,7 @@ PARTS = {
     "augment": "Augmentation",
     "service": "Service over HTTP",
     "image_files": "Encoded images over HTTP",
+    "client": "Python client",
     "request": "Where the time of a request goes",
     "capacity": "Latency by load",
     "start": "Start and memory",

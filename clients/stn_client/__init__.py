@@ -11,8 +11,9 @@
 
 from stn_client.async_client import AsyncClient
 from stn_client.client import Client
-from stn_client.errors import BadAnswer, ConnectionFailed
-from stn_client.results import Augmentation, Classification, Prediction, Rectification
+from stn_client.errors import BadAnswer, ConnectionFailed, NotAllowed
+from stn_client.files import picture_files
+from stn_client.results import Augmentation, Classification, Prediction, Rectification, Row, Warping
 from stn_core.errors import (
     BadBody,
     BadRecipe,
@@ -38,13 +39,17 @@ __all__ = [
     "Client",
     "ConnectionFailed",
     "InvalidInput",
+    "NotAllowed",
     "Overloaded",
     "Prediction",
     "Rectification",
+    "Row",
     "StnError",
     "TimedOut",
     "TooLarge",
     "Unavailable",
     "UnknownModel",
     "Unsupported",
+    "Warping",
+    "picture_files",
 ]

@@ -1,58 +1,65 @@
-"""The client for asyncio. All it decides lies in ``calls`` and ``flow``; here are the socket and the clock."""
+"""The client for asyncio. All it decides lies in ``calls`` and ``flow``; here are the sockets and the clock."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Self
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any, Self, Unpack
 
-import httpx
 from numpy.typing import ArrayLike, NDArray
 
-from stn_client.calls import Calls
-from stn_client.client import Images
-from stn_client.flow import Failure, Flow, Pause, Request, Response, Retry, Step, T
-from stn_client.results import Augmentation, Classification, Prediction, Rectification
-from stn_client.transport import failure_of, httpx_arguments, httpx_options, response_of, slices
+from stn_client.answers import Settled
+from stn_client.by_httpx import AsyncHttpxLink
+from stn_client.calls import Call
+from stn_client.connected import Connected
+from stn_client.flow import Flow, Request, T
+from stn_client.images import AsyncImages
+from stn_client.models import R
+from stn_client.options import Options, WarpOptions
+from stn_client.progress import telling
+from stn_client.results import Augmentation, Classification, Prediction, Rectification, Warping
+from stn_client.transport import AsyncLink
 
 
-class AsyncClient:
-    """``Client`` for asyncio: the same arguments, results and errors, for use by any number of tasks of one loop."""
+class AsyncClient(Connected[AsyncLink]):
+    """``Client`` for asyncio: the same arguments, results and errors, for use by any number of tasks of one loop.
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        connect_timeout_s: float = 5.0,
-        read_timeout_s: float = 60.0,
-        retries: int = Retry.retries,
-        in_flight: int = 4,
-    ) -> None:
-        self._http = httpx.AsyncClient(**httpx_options(url, connect_timeout_s, read_timeout_s))
-        self._calls = Calls(Retry(retries))
-        self._in_flight = max(1, in_flight)
+    Takes asynchronous iterables of images, too. Any other iterable is read in a thread, as are files.
+    """
 
-    async def predict(self, images: Images) -> Prediction:
+    async def predict(self, images: AsyncImages, **options: Unpack[Options]) -> Prediction:
         """See ``Client.predict``."""
-        return await self._run(self._calls.predict(images))
+        return await self._gather(self._calls.predict(images, **options))
 
-    async def rectify(self, images: Images) -> Rectification:
+    async def rectify(self, images: AsyncImages, **options: Unpack[Options]) -> Rectification:
         """See ``Client.rectify``."""
-        return await self._run(self._calls.rectify(images))
+        return await self._gather(self._calls.rectify(images, **options))
 
-    async def classify(self, images: Images) -> Classification:
+    async def classify(self, images: AsyncImages, **options: Unpack[Options]) -> Classification:
         """See ``Client.classify``."""
-        return await self._run(self._calls.classify(images))
+        return await self._gather(self._calls.classify(images, **options))
 
-    async def warp(self, images: Images, theta: ArrayLike) -> NDArray[Any]:
+    async def warp(self, images: AsyncImages, theta: ArrayLike, **options: Unpack[WarpOptions]) -> NDArray[Any]:
         """See ``Client.warp``."""
-        return await self._run(self._calls.warp(images, theta))
+        return (await self._gather(self._calls.warp_alone(images, theta, **options))).images
 
     async def augment(
-        self, images: Images, recipe: str | Mapping[str, Any], seed: int, ids: ArrayLike | None = None
+        self,
+        images: AsyncImages,
+        recipe: str | Mapping[str, Any],
+        seed: int,
+        ids: ArrayLike | None = None,
+        **options: Unpack[Options],
     ) -> Augmentation:
         """See ``Client.augment``."""
-        return await self._run(self._calls.augment(images, recipe, seed, ids))
+        return await self._gather(self._calls.augment(images, recipe, seed, ids, **options))
+
+    @property
+    def stream(self) -> AsyncStream:
+        """See ``Client.stream``."""
+        return AsyncStream(self)
 
     async def server_ready(self) -> bool:
         """See ``Client.server_ready``."""
@@ -64,13 +71,53 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes the connections; the client cannot be used after."""
-        await self._http.aclose()
+        await self._link.close()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
+
+    def _new_link(self) -> AsyncLink:
+        return AsyncHttpxLink(self._settings)
+
+    async def _gather(self, call: Call[R]) -> R:
+        whole = call.whole()
+        async with aclosing(self._settled(call)) as found:
+            async for settled in found:
+                whole.add(settled)
+        return whole.result()
+
+    async def _parts(self, call: Call[R]) -> AsyncGenerator[R, None]:
+        async with aclosing(self._settled(call)) as found:
+            async for settled in found:
+                yield call.part(settled)
+
+    async def _settled(self, call: Call[Any]) -> AsyncGenerator[Settled, None]:
+        limits = await self._run(self._calls.limits(call.chosen.deadline))
+        flows = self._calls.flows_async(call, limits) or _in_a_thread(self._calls.flows(call, limits))
+        with telling(call.chosen.progress, call.model.name, call.source.total) as tell:
+            async with aclosing(flows), aclosing(self._in_order(flows)) as found:
+                async for settled in found:
+                    tell(len(settled.index))
+                    yield settled
+
+    async def _in_order(self, flows: AsyncIterator[Flow[T]]) -> AsyncGenerator[T, None]:
+        """What the flows come to; while the oldest is waited for, others are under way, and one is ready to begin."""
+        tasks: deque[asyncio.Task[T]] = deque()
+        try:
+            async for flow in flows:
+                done = [await tasks.popleft()] if len(tasks) == self._in_flight else []
+                tasks.append(asyncio.create_task(self._run(flow)))
+                for result in done:
+                    yield result
+            while tasks:
+                yield await tasks.popleft()
+        finally:  # after an error or a cancellation nothing goes on behind the caller's back
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, flow: Flow[T]) -> T:
         came: object = None
@@ -80,39 +127,46 @@ class AsyncClient:
             except StopIteration as end:
                 result: T = end.value
                 return result
-            came = await self._do(step)
-
-    async def _do(self, step: Step) -> object:
-        if isinstance(step, Request):
-            return await self._send(step)
-        if isinstance(step, Pause):
-            await asyncio.sleep(step.duration_s)
-            return None
-        return await self._run_all(step.flows)
-
-    async def _run_all(self, flows: Sequence[Flow[Any]]) -> list[Any]:
-        free = asyncio.Semaphore(self._in_flight)
-
-        async def one(flow: Flow[Any]) -> Any:
-            async with free:
-                return await self._run(flow)
-
-        tasks = [asyncio.create_task(one(flow)) for flow in flows]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:  # after an error or a cancellation nothing goes on behind the caller's back
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _send(self, request: Request) -> Response | Failure:
-        content = _async_slices(request) if request.parts else None
-        try:
-            return response_of(await self._http.request(content=content, **httpx_arguments(request)))
-        except httpx.RequestError as error:
-            return failure_of(error, self._http.base_url)
+            came = await (self._link.send(step) if isinstance(step, Request) else asyncio.sleep(step.duration_s))
 
 
-async def _async_slices(request: Request) -> AsyncIterator[bytes]:
-    for piece in slices(request):
-        yield piece
+async def _in_a_thread(flows: Iterator[Flow[T]]) -> AsyncGenerator[Flow[T], None]:
+    """The flows, each made in a thread: the caller's iterable, or a file, may be slow."""
+    while (flow := await asyncio.to_thread(next, flows, None)) is not None:
+        yield flow
+
+
+class AsyncStream:
+    """The calls of an ``AsyncClient`` as asynchronous iterators: see ``stn_client.client.Stream``."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    def predict(self, images: AsyncImages, **options: Unpack[Options]) -> AsyncGenerator[Prediction, None]:
+        """See ``Client.predict``."""
+        return self._client._parts(self._client._calls.predict(images, **options))
+
+    def rectify(self, images: AsyncImages, **options: Unpack[Options]) -> AsyncGenerator[Rectification, None]:
+        """See ``Client.rectify``."""
+        return self._client._parts(self._client._calls.rectify(images, **options))
+
+    def classify(self, images: AsyncImages, **options: Unpack[Options]) -> AsyncGenerator[Classification, None]:
+        """See ``Client.classify``."""
+        return self._client._parts(self._client._calls.classify(images, **options))
+
+    def warp(
+        self, images: AsyncImages, theta: ArrayLike | Iterator[ArrayLike], **options: Unpack[Options]
+    ) -> AsyncGenerator[Warping, None]:
+        """See ``Client.warp`` and ``Stream.warp``."""
+        return self._client._parts(self._client._calls.warp(images, theta, **options))
+
+    def augment(
+        self,
+        images: AsyncImages,
+        recipe: str | Mapping[str, Any],
+        seed: int,
+        ids: ArrayLike | Iterator[int] | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncGenerator[Augmentation, None]:
+        """See ``Client.augment`` and ``Stream.augment``."""
+        return self._client._parts(self._client._calls.augment(images, recipe, seed, ids, **options))

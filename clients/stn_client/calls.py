@@ -1,138 +1,168 @@
-"""The calls of the SDK as flows: what each sends, how it is split, and what is read from the answers."""
+"""The calls of the SDK: what each sends, and the flows that send it and read what comes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic
 
 import orjson
-from numpy.typing import NDArray
 
+from stn_client.answers import Answer, Gathered, Part, Settled, Whole, read_answer
+from stn_client.batches import Alongside, Batch, Failed, Formed, bare
 from stn_client.errors import BadAnswer
-from stn_client.flow import Failure, Flow, Parallel, Request, Response, Retry, exchange
-from stn_client.inputs import ImageBatch, checked_ids, checked_recipe, checked_seed, checked_theta
-from stn_client.results import Augmentation, Classification, Prediction, Rectification
-from stn_client.splitting import Answer, Arrays, Limits, joined, split
-from stn_core.draws import image_ids
-from stn_core.errors import StnError, TooLarge, UnknownModel
-from stn_core.tensors import datatype_of
-from stn_core.wire import HEADER_LENGTH, decode_response, encode_request
+from stn_client.flow import Deadline, Failure, Flow, Request, Response, Retry, exchange
+from stn_client.inputs import checked_recipe, checked_seed, ids_beside, theta_beside
+from stn_client.models import AUGMENT, CLASSIFY, PREDICT, RECTIFY, WARP, Model, R
+from stn_client.options import Chosen
+from stn_client.results import Augmentation, Classification, Prediction, Rectification, Warping
+from stn_client.sources import Source
+from stn_client.splitting import Limits, Room
+from stn_core.draws import Numbering
+from stn_core.errors import BadBody, BadRecipe, InvalidInput, StnError, TooLarge, UnknownModel
+from stn_core.wire import encode_request
 
 READY_TIMEOUT_S = 5.0
+# Errors that one image of a request may have called forth, so that the others may pass without it; and those, of the
+# same kind, that have nothing to do with images.
+REFUSALS, OTHER_REFUSALS = (InvalidInput, TooLarge), (BadBody, BadRecipe)
 
-# Outputs that an answer may lack; to ask for one by name would then be an error.
-OPTIONAL_OUTPUTS = {"theta_rectifying"}
-# Each model's outputs and their datatypes; None is that of the images.
-OUTPUTS: dict[str, dict[str, str | None]] = {
-    "predict": {"label": "INT64", "probabilities": "FP32", "theta": "FP32", "rectified": None},
-    "rectify": {"rectified": None, "theta": "FP32"},
-    "classify": {"label": "INT64", "probabilities": "FP32"},
-    "warp": {"images": None},
-    "augment": {"images": None, "theta": "FP64", "theta_rectifying": "FP64", "exact": "BOOL"},
-}
+
+@dataclass(frozen=True)
+class Call(Generic[R]):
+    """One call: which model, its images, what goes with them, and how."""
+
+    model: Model[R]
+    source: Source
+    alongside: Alongside
+    parameters: Mapping[str, Any] | None
+    chosen: Chosen
+
+    def room(self, limits: Limits) -> Room:
+        """What goes in one request."""
+        return Room.within(limits, len(orjson.dumps(self.parameters)), self.chosen.batch_images)
+
+    def part(self, settled: Settled) -> R:
+        """The result of one batch."""
+        gathered = Gathered(self.model, settled.index)
+        gathered.add(settled)
+        return gathered.result()
+
+    def whole(self) -> Whole[R]:
+        """To be told of each batch, for the result of all."""
+        return Whole(self.model, self.source.count)
 
 
 class Calls:
-    """Makes the flows of one client. Knows the server's limits once it has asked for them."""
+    """Makes the calls of one client, and the flows that carry them out. Asks the server for its limits once."""
 
-    def __init__(self, retry: Retry) -> None:
-        self._retry = retry
+    def __init__(self, retry: Retry, deadline_s: float | None = None) -> None:
+        self._retry, self._deadline_s = retry, deadline_s
         self._limits: Limits | None = None
+
+    def predict(self, images: object, **options: Any) -> Call[Prediction]:
+        return self._call(PREDICT, images, options)
+
+    def rectify(self, images: object, **options: Any) -> Call[Rectification]:
+        return self._call(RECTIFY, images, options)
+
+    def classify(self, images: object, **options: Any) -> Call[Classification]:
+        return self._call(CLASSIFY, images, options)
+
+    def warp(self, images: object, theta: object, **options: Any) -> Call[Warping]:
+        def alongside(count: int | None) -> Alongside:
+            return Alongside({"theta": theta_beside(theta, count)})
+
+        return self._call(WARP, images, options, alongside, unit_range=False)  # it is linear: any values will do
+
+    def warp_alone(self, images: object, theta: object, **options: Any) -> Call[Warping]:
+        """``warp`` for images that come back as an array, without errors beside it; InvalidInput to keep errors."""
+        if options.get("errors") == "keep":
+            raise InvalidInput("errors: an array of warped images cannot hold them; keep them with stream.warp")
+        return self.warp(images, theta, **options)
+
+    def augment(
+        self, images: object, recipe: object, seed: object, ids: object = None, **options: Any
+    ) -> Call[Augmentation]:
+        def alongside(count: int | None) -> Alongside:
+            # Ids of the whole call: equal images are numbered among all of them, however it is split.
+            return Alongside({}, Numbering()) if ids is None else Alongside({"ids": ids_beside(ids, count)})
+
+        parameters = {"recipe": checked_recipe(recipe), "seed": checked_seed(seed)}
+        return self._call(AUGMENT, images, options, alongside, parameters)
 
     def server_ready(self) -> Flow[bool]:
         answer = yield Request("GET", "/v2/health/ready", read_timeout_s=READY_TIMEOUT_S)
         return not isinstance(answer, Failure) and answer.status == 200
 
-    def metadata(self) -> Flow[dict[str, Any]]:
-        return exchange(Request("GET", "/v2"), self._retry, _read_json_object)
+    def metadata(self, deadline: Deadline | None = None) -> Flow[dict[str, Any]]:
+        return exchange(Request("GET", "/v2", deadline=deadline), self._retry, _read_json_object)
 
-    def predict(self, images: object) -> Flow[Prediction]:
-        batch = ImageBatch.of(images)
-        outputs, _ = yield from self._infer("predict", {"images": batch.array})
-        return Prediction(**{**outputs, "rectified": batch.like_input(outputs["rectified"])})
-
-    def rectify(self, images: object) -> Flow[Rectification]:
-        batch = ImageBatch.of(images)
-        outputs, _ = yield from self._infer("rectify", {"images": batch.array})
-        return Rectification(**{**outputs, "rectified": batch.like_input(outputs["rectified"])})
-
-    def classify(self, images: object) -> Flow[Classification]:
-        outputs, _ = yield from self._infer("classify", {"images": ImageBatch.of(images).array})
-        return Classification(**outputs)
-
-    def warp(self, images: object, theta: object) -> Flow[NDArray[Any]]:
-        batch = ImageBatch.of(images, unit_range=False)  # a warp is linear: any values will do
-        inputs = {"images": batch.array, "theta": checked_theta(theta, len(batch.array))}
-        outputs, _ = yield from self._infer("warp", inputs)
-        return batch.like_input(outputs["images"])
-
-    def augment(self, images: object, recipe: object, seed: object, ids: object = None) -> Flow[Augmentation]:
-        batch = ImageBatch.of(images)
-        parameters = {"recipe": checked_recipe(recipe), "seed": checked_seed(seed)}
-        # Ids of the whole batch: equal images are numbered among all of them, however the batch is split.
-        numbers = image_ids(batch.array) if ids is None else checked_ids(ids, len(batch.array))
-        outputs, said = yield from self._infer("augment", {"images": batch.array, "ids": numbers}, parameters)
-        return Augmentation(
-            batch.like_input(outputs["images"]),
-            outputs["theta"],
-            outputs.get("theta_rectifying"),
-            outputs["exact"],
-            tuple(filter(None, str(said.get("by_imgaug", "")).split(","))),
-        )
-
-    def _infer(self, model: str, inputs: Arrays, parameters: Mapping[str, Any] | None = None) -> Flow[Answer]:
+    def limits(self, deadline: Deadline | None) -> Flow[Limits]:
+        """What the server takes, as it said when it was asked last."""
         if self._limits is None:
-            self._limits = yield from self._ask_limits()
-        rows = split(inputs, len(orjson.dumps(parameters)), self._limits)
-        flows = [self._infer_rows(model, inputs, parameters, part) for part in rows]
-        try:
-            answers = [(yield from flows[0])] if len(flows) == 1 else (yield Parallel(flows))
-        except TooLarge:
-            self._limits = None  # the server was restarted with others: ask again before the next call
-            raise
-        return joined(answers)
+            try:
+                self._limits = Limits.of((yield from self.metadata(deadline)))
+            except UnknownModel:  # a server of the protocol that does not serve GET /v2
+                self._limits = Limits()
+        return self._limits
 
-    def _ask_limits(self) -> Flow[Limits]:
-        try:
-            metadata = yield from self.metadata()
-        except UnknownModel:  # a server of the protocol that does not serve GET /v2
-            return Limits()
-        return Limits.of(metadata)
+    def flows(self, call: Call[Any], limits: Limits) -> Iterator[Flow[Settled]]:
+        """One flow a batch, made as they are asked for."""
+        formed = call.source.batches(call.room(limits), call.alongside)
+        return (self._settle(call, batch) for batch in formed)
 
-    def _infer_rows(
-        self, model: str, inputs: Arrays, parameters: Mapping[str, Any] | None, rows: slice
-    ) -> Flow[Answer]:
-        part = {name: array[rows] for name, array in inputs.items()}
-        names = None if OPTIONAL_OUTPUTS & OUTPUTS[model].keys() else list(OUTPUTS[model])
-        message = encode_request(part, outputs=names, parameters=parameters)
-        request = Request("POST", f"/v2/models/{model}/infer", message.parts, message.headers)
+    def flows_async(self, call: Call[Any], limits: Limits) -> AsyncGenerator[Flow[Settled], None] | None:
+        """``flows`` of images that come asynchronously; None if these do not."""
+        formed = call.source.batches_async(call.room(limits), call.alongside)
+        return None if formed is None else (self._settle(call, batch) async for batch in formed)
+
+    def _settle(self, call: Call[Any], formed: Formed) -> Flow[Settled]:
+        if isinstance(formed, Failed):
+            raise formed.error
+        parts = (yield from self._parts(call, formed)) if formed.places else []
+        return Settled(formed.index, [*parts, Part((), None, formed.errors)])
+
+    def _parts(self, call: Call[Any], batch: Batch) -> Flow[list[Part]]:
+        """Sends a batch and reads the answer; where errors are kept and it is refused, in halves, and those again."""
         try:
-            return (yield from exchange(request, self._retry, lambda answer: _read_answer(answer, model, part)))
+            answer = yield from self._infer(call, batch)
         except StnError as error:
-            error.add_note(f"in the request with images {rows.start} to {rows.stop - 1} of {len(inputs['images'])}")
+            if isinstance(error, TooLarge):
+                self._limits = None  # the server was restarted with others: ask again before the next call
+            if not call.chosen.keep or not isinstance(error, REFUSALS) or isinstance(error, OTHER_REFUSALS):
+                raise
+            if len(batch.places) == 1:
+                return [Part((), None, {batch.places[0]: bare(error)})]
+        else:
+            return [Part(batch.places, answer, {})]
+        first, second = batch.halves()
+        return [*(yield from self._parts(call, first)), *(yield from self._parts(call, second))]
+
+    def _infer(self, call: Call[Any], batch: Batch) -> Flow[Answer]:
+        model = call.model
+        message = encode_request(batch.inputs, outputs=model.asked, parameters=call.parameters)
+        path = f"/v2/models/{model.name}/infer"
+        request = Request("POST", path, message.parts, message.headers, deadline=call.chosen.deadline)
+        try:
+            return (yield from exchange(request, self._retry, lambda answer: read_answer(answer, model, batch)))
+        except StnError as error:
+            of_all = "" if call.source.count is None else f" of {call.source.count}"
+            error.add_note(f"in the request with images {batch.places[0]} to {batch.places[-1]}{of_all}")
             raise
 
-
-def _read_answer(answer: Response, model: str, inputs: Arrays) -> Answer:
-    """What ``model`` answered; BadAnswer if an output is missing, or is not what the protocol says."""
-    length = answer.headers.get(HEADER_LENGTH)
-    try:
-        decoded = decode_response(answer.body, None if length is None else int(length))
-    except (StnError, ValueError) as error:
-        raise BadAnswer(f"expected an answer of the v2 protocol from model {model}: {error}") from None
-    images, outputs = inputs["images"], decoded.outputs
-    for name, datatype in OUTPUTS[model].items():
-        if name not in outputs:
-            if name in OPTIONAL_OUTPUTS:
-                continue
-            raise BadAnswer(f"expected the output {name} from model {model}, got {', '.join(outputs) or 'none'}")
-        output, expected = outputs[name], datatype or datatype_of(images)
-        if datatype_of(output) != expected or output.shape[:1] != images.shape[:1]:
-            raise BadAnswer(
-                f"{name}: expected {expected} [{len(images)}, ...] from model {model}, "
-                f"got {datatype_of(output)} {list(output.shape)}"
-            )
-    return Answer({name: outputs[name] for name in OUTPUTS[model] if name in outputs}, decoded.parameters)
+    def _call(
+        self,
+        model: Model[R],
+        images: object,
+        options: Mapping[str, Any],
+        alongside: Callable[[int | None], Alongside] = lambda count: Alongside({}),
+        parameters: Mapping[str, Any] | None = None,
+        unit_range: bool = True,
+    ) -> Call[R]:
+        chosen = Chosen.of(options, self._deadline_s)
+        source = Source.of(images, unit_range, one_by_one=chosen.keep)
+        return Call(model, source, alongside(source.count), parameters, chosen)
 
 
 def _read_json_object(answer: Response) -> dict[str, Any]:

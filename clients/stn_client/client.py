@@ -1,75 +1,80 @@
-"""The client for ordinary code. All it decides lies in ``calls`` and ``flow``; here are the socket and the clock."""
+"""The client for ordinary code. All it decides lies in ``calls`` and ``flow``; here are the sockets and the clock."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from itertools import chain, islice
+from threading import Event
+from typing import Any, Self, Unpack
 
-import httpx
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stn_client.calls import Calls
-from stn_client.flow import Failure, Flow, Pause, Request, Response, Retry, Step, T
-from stn_client.results import Augmentation, Classification, Prediction, Rectification
-from stn_client.transport import failure_of, httpx_arguments, httpx_options, response_of, slices
+from stn_client.answers import Settled
+from stn_client.by_httpx import HttpxLink
+from stn_client.by_sockets import SocketLink, is_straight
+from stn_client.calls import Call
+from stn_client.connected import Connected
+from stn_client.flow import Deadline, Flow, Request, T
+from stn_client.images import Images
+from stn_client.models import R
+from stn_client.options import Options, WarpOptions
+from stn_client.progress import telling
+from stn_client.results import Augmentation, Classification, Prediction, Rectification, Warping
+from stn_client.transport import Link
 
-Images = NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.float64]
 
-
-class Client:
+class Client(Connected[Link]):
     """A connection to the service at ``url``, for use by any number of threads; close it, or use it in ``with``.
 
-    Images are NumPy arrays ``[N, H, W, C]`` or ``[N, H, W]``, uint8 or floating in [0, 1], with any ``N`` from 1: they
-    are split into requests that the service takes, ``in_flight`` of them at a time, and results keep their order.
+    Images are a NumPy array ``[N, H, W, C]`` or ``[N, H, W]``, uint8 or floating in [0, 1]; or an iterable of images,
+    each an array, a PIL image, the bytes of a PNG or JPEG, or a path; or the path of a folder or a pattern. They are
+    split into requests that the service takes, ``in_flight`` of them at a time, and results keep their order.
 
     A full or restarting service is tried again ``retries`` times. Errors are those of ``stn_core.errors``, with
-    ``ConnectionFailed`` and ``BadAnswer`` of ``stn_client.errors``.
+    ``ConnectionFailed``, ``NotAllowed`` and ``BadAnswer`` of ``stn_client.errors``.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        connect_timeout_s: float = 5.0,
-        read_timeout_s: float = 60.0,
-        retries: int = Retry.retries,
-        in_flight: int = 4,
-    ) -> None:
-        self._http = httpx.Client(**httpx_options(url, connect_timeout_s, read_timeout_s))
-        self._calls = Calls(Retry(retries))
-        self._in_flight = max(1, in_flight)
-
-    def predict(self, images: Images) -> Prediction:
+    def predict(self, images: Images, **options: Unpack[Options]) -> Prediction:
         """Each image straightened and classified: label, probabilities, theta and the rectified image."""
-        return self._run(self._calls.predict(images))
+        return self._gather(self._calls.predict(images, **options))
 
-    def rectify(self, images: Images) -> Rectification:
+    def rectify(self, images: Images, **options: Unpack[Options]) -> Rectification:
         """Each image straightened, and the theta that did it."""
-        return self._run(self._calls.rectify(images))
+        return self._gather(self._calls.rectify(images, **options))
 
-    def classify(self, images: Images) -> Classification:
+    def classify(self, images: Images, **options: Unpack[Options]) -> Classification:
         """The label and the probabilities of each image as it is, not straightened."""
-        return self._run(self._calls.classify(images))
+        return self._gather(self._calls.classify(images, **options))
 
-    def warp(self, images: Images, theta: ArrayLike) -> NDArray[Any]:
+    def warp(self, images: Images, theta: ArrayLike, **options: Unpack[WarpOptions]) -> NDArray[Any]:
         """Each image warped by its ``theta``, or all by one: ``warped(u) = image(theta u)``.
 
         Affine ``[N, 2, 3]``, homography ``[N, 3, 3]`` or thin-plate spline ``[N, K*K, 2]``; one for all without the N.
         """
-        return self._run(self._calls.warp(images, theta))
+        return self._gather(self._calls.warp_alone(images, theta, **options)).images
 
     def augment(
-        self, images: Images, recipe: str | Mapping[str, Any], seed: int, ids: ArrayLike | None = None
+        self,
+        images: Images,
+        recipe: str | Mapping[str, Any],
+        seed: int,
+        ids: ArrayLike | None = None,
+        **options: Unpack[Options],
     ) -> Augmentation:
         """Each image distorted by its own draw of ``recipe`` (a name, or a recipe itself), with the theta that did it.
 
         A pure function of images, recipe and seed. An image's draw depends on its content; the ``ids [N]`` (whole
         numbers from 0) that you give instead number the images yourself.
         """
-        return self._run(self._calls.augment(images, recipe, seed, ids))
+        return self._gather(self._calls.augment(images, recipe, seed, ids, **options))
+
+    @property
+    def stream(self) -> Stream:
+        """The same calls for more images than memory holds: results come batch by batch."""
+        return Stream(self)
 
     def server_ready(self) -> bool:
         """True if the service answers that it is ready; False if it does not, or does not answer at all."""
@@ -81,7 +86,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connections; the client cannot be used after."""
-        self._http.close()
+        self._link.close()
 
     def __enter__(self) -> Self:
         return self
@@ -89,30 +94,105 @@ class Client:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _run(self, flow: Flow[T]) -> T:
+    def _new_link(self) -> Link:
+        return SocketLink(self._settings) if is_straight(self._settings) else HttpxLink(self._settings)
+
+    def _gather(self, call: Call[R]) -> R:
+        whole = call.whole()
+        with closing(self._settled(call)) as found:
+            for settled in found:
+                whole.add(settled)
+        return whole.result()
+
+    def _parts(self, call: Call[R]) -> Generator[R, None, None]:
+        with closing(self._settled(call)) as found:
+            for settled in found:
+                yield call.part(settled)
+
+    def _settled(self, call: Call[Any]) -> Generator[Settled, None, None]:
+        flows = self._calls.flows(call, self._run(self._calls.limits(call.chosen.deadline)))
+        with (
+            telling(call.chosen.progress, call.model.name, call.source.total) as tell,
+            closing(self._in_order(call, flows)) as found,
+        ):
+            for settled in found:
+                tell(len(settled.index))
+                yield settled
+
+    def _in_order(self, call: Call[Any], flows: Iterator[Flow[T]]) -> Generator[T, None, None]:
+        """What the flows come to; while the oldest is waited for, others are under way, and one is ready to begin."""
+        ahead = [] if call.source.count is None else list(islice(flows, 2))
+        if call.chosen.deadline is None and (self._in_flight == 1 or len(ahead) == 1):
+            yield from map(self._run, chain(ahead, flows))  # a thread would cost more than it saves
+            return
+        waiting: deque[Future[T]] = deque()
+        stopped = Event()
+        pool = ThreadPoolExecutor(self._in_flight, "stn-client")
+        try:
+            for flow in chain(ahead, flows):
+                done = [_result(waiting.popleft(), call.chosen.deadline)] if len(waiting) == self._in_flight else []
+                waiting.append(pool.submit(self._run, flow, stopped))
+                yield from done
+            while waiting:
+                yield _result(waiting.popleft(), call.chosen.deadline)
+        finally:  # nothing goes on behind the caller's back, unless there is no time to wait for it
+            stopped.set()
+            pool.shutdown(wait=call.chosen.deadline is None, cancel_futures=True)
+
+    def _run(self, flow: Flow[T], stopped: Event | None = None) -> T:
         came: object = None
-        while True:
+        while stopped is None or not stopped.is_set():
             try:
                 step = flow.send(came)
             except StopIteration as end:
                 result: T = end.value
                 return result
-            came = self._do(step)
+            came = self._link.send(step) if isinstance(step, Request) else (stopped or Event()).wait(step.duration_s)
+        raise CancelledError
 
-    def _do(self, step: Step) -> object:
-        if isinstance(step, Request):
-            return self._send(step)
-        if isinstance(step, Pause):
-            time.sleep(step.duration_s)
-            return None
-        if self._in_flight == 1:
-            return [self._run(flow) for flow in step.flows]
-        with ThreadPoolExecutor(min(self._in_flight, len(step.flows)), "stn-client") as pool:
-            return list(pool.map(self._run, step.flows))  # after an error the flows that wait do not begin
 
-    def _send(self, request: Request) -> Response | Failure:
-        content = slices(request) if request.parts else None
-        try:
-            return response_of(self._http.request(content=content, **httpx_arguments(request)))
-        except httpx.RequestError as error:
-            return failure_of(error, self._http.base_url)
+def _result(future: Future[T], deadline: Deadline | None) -> T:
+    """What the future comes to; TimedOut if the deadline passes before."""
+    if deadline is not None and not wait([future], max(0.0, deadline.left_s())).done:
+        raise deadline.passed()
+    return future.result()
+
+
+class Stream:
+    """The calls of a ``Client`` as iterators: of each batch a result, in the order of the images.
+
+    The images are read no further than ``in_flight`` batches and one ahead of what was taken. To leave the loop early
+    ends the call.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def predict(self, images: Images, **options: Unpack[Options]) -> Generator[Prediction, None, None]:
+        """See ``Client.predict``."""
+        return self._client._parts(self._client._calls.predict(images, **options))
+
+    def rectify(self, images: Images, **options: Unpack[Options]) -> Generator[Rectification, None, None]:
+        """See ``Client.rectify``."""
+        return self._client._parts(self._client._calls.rectify(images, **options))
+
+    def classify(self, images: Images, **options: Unpack[Options]) -> Generator[Classification, None, None]:
+        """See ``Client.classify``."""
+        return self._client._parts(self._client._calls.classify(images, **options))
+
+    def warp(
+        self, images: Images, theta: ArrayLike | Iterator[ArrayLike], **options: Unpack[Options]
+    ) -> Generator[Warping, None, None]:
+        """See ``Client.warp``; ``theta`` may be an iterator, which gives one for each image."""
+        return self._client._parts(self._client._calls.warp(images, theta, **options))
+
+    def augment(
+        self,
+        images: Images,
+        recipe: str | Mapping[str, Any],
+        seed: int,
+        ids: ArrayLike | Iterator[int] | None = None,
+        **options: Unpack[Options],
+    ) -> Generator[Augmentation, None, None]:
+        """See ``Client.augment``; ``ids`` may be an iterator, which gives one for each image."""
+        return self._client._parts(self._client._calls.augment(images, recipe, seed, ids, **options))

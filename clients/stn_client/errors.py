@@ -12,6 +12,13 @@ class ConnectionFailed(Unavailable):
     code = "connection-failed"
 
 
+class NotAllowed(StnError):
+    """The service, or a proxy before it, wants an API key, or another one."""
+
+    status = 401
+    code = "not-allowed"
+
+
 class BadAnswer(StnError):
     """What came back is not an answer of the protocol: another server, or a proxy, is at that address."""
 

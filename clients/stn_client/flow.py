@@ -1,39 +1,64 @@
 """What a call does, without doing it: generators that yield steps and are sent what came of them (sans-IO).
 
-A *flow* yields ``Request`` (and is sent a ``Response`` or a ``Failure``), ``Pause`` (and is sent None) or ``Parallel``
-(and is sent the list of its flows' results, in their order), and returns its result. ``Client`` and ``AsyncClient``
-each hold one small loop that carries out the steps; everything there is to decide is decided here and in ``calls``.
+A *flow* yields ``Request`` (and is sent a ``Response`` or a ``Failure``) or ``Pause`` (and is sent None), and returns
+its result. ``Client`` and ``AsyncClient`` each hold one small loop that carries out the steps, and one that keeps
+several flows under way; everything there is to decide is decided here and in ``calls``.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from time import time
+from time import monotonic, time
 from typing import Any, TypeAlias, TypeVar
 
 import orjson
 
-from stn_core.errors import Overloaded, StnError, error_from_problem
+from stn_client.errors import NotAllowed
+from stn_core.errors import InvalidInput, Overloaded, StnError, TimedOut, error_from_problem
 
 T = TypeVar("T")
 
 REPEATED_STATUSES = frozenset({429, 502, 503})
+REFUSED_STATUSES = frozenset({401, 403})
 MAX_QUOTED = 500
+
+
+class Deadline:
+    """When a call must be over: ``seconds`` from now; InvalidInput if that makes no sense."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = monotonic) -> None:
+        if not isinstance(seconds, int | float) or not seconds > 0:
+            raise InvalidInput(f"deadline_s: expected seconds above 0, got {seconds!r}")
+        self._seconds, self._clock = seconds, clock
+        self._ends_s = clock() + seconds
+
+    def left_s(self) -> float:
+        """Seconds until then; 0 or less when it has passed."""
+        return self._ends_s - self._clock()
+
+    def passed(self, last: StnError | None = None) -> TimedOut:
+        """The error of a call that did not make it, with what it met before."""
+        met = "" if last is None else f"; the last try met: {last}"
+        return TimedOut(f"the call was not over within deadline_s, {self._seconds:g} s{met}")
 
 
 @dataclass(frozen=True)
 class Request:
-    """``parts`` are sent one after another as the body; ``read_timeout_s`` is the client's own when None."""
+    """``parts`` are sent one after another as the body; ``read_timeout_s`` is the client's own when None.
+
+    No timeout goes past the ``deadline``.
+    """
 
     method: str
     path: str
     parts: tuple[bytes | memoryview, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     read_timeout_s: float | None = None
+    deadline: Deadline | None = None
 
 
 @dataclass(frozen=True)
@@ -66,14 +91,7 @@ class Pause:
     duration_s: float
 
 
-@dataclass(frozen=True)
-class Parallel:
-    """Flows that may run at the same time; none of them has begun."""
-
-    flows: Sequence[Flow[Any]]
-
-
-Step: TypeAlias = Request | Pause | Parallel
+Step: TypeAlias = Request | Pause
 Flow: TypeAlias = Generator[Step, Any, T]
 
 
@@ -101,9 +119,15 @@ class Retry:
 
 
 def exchange(request: Request, retry: Retry, read: Callable[[Response], T]) -> Flow[T]:
-    """What ``read`` makes of the answer to ``request``, sent again as ``retry`` says; else the typed error."""
-    attempt = 0
+    """What ``read`` makes of the answer to ``request``, sent again as ``retry`` says; else the typed error.
+
+    TimedOut where the request's deadline has passed, or would before the next try.
+    """
+    attempt, deadline = 0, request.deadline
+    error: StnError | None = None
     while True:
+        if deadline is not None and deadline.left_s() <= 0:
+            raise deadline.passed(error)
         answer = yield request
         retry_after_s = None
         if isinstance(answer, Failure):
@@ -117,6 +141,8 @@ def exchange(request: Request, retry: Retry, read: Callable[[Response], T]) -> F
         pause_s = retry.pause_s(attempt, repeat, retry_after_s)
         if pause_s is None:
             raise error
+        if deadline is not None and pause_s >= deadline.left_s():
+            raise deadline.passed(error)
         if pause_s > 0:
             yield Pause(pause_s)
         attempt += 1
@@ -130,6 +156,8 @@ def error_of(response: Response, retry_after_s: float | None = None) -> StnError
         text = response.body[: 4 * MAX_QUOTED].decode("utf-8", "replace").strip()
         document = f"HTTP status {response.status}: {text[:MAX_QUOTED]}" if text else None
     error = error_from_problem(document, response.status)
+    if response.status in REFUSED_STATUSES and type(error) is InvalidInput:  # of no code that we know
+        return NotAllowed(error.detail)
     if isinstance(error, Overloaded) and retry_after_s is not None:
         return Overloaded(error.detail, retry_after_s)
     return error

@@ -1,11 +1,11 @@
-"""Checks what the caller gave before anything is sent; every error says what was expected and what came."""
+"""Checks what goes with the images before anything is sent; every error says what was expected and what came."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sized
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -13,30 +13,36 @@ from numpy.typing import NDArray
 
 from stn_core.errors import BadRecipe, BadTensor, InvalidInput
 
-EXPECTED_IMAGES = "images: expected a NumPy array [N, H, W, C] or [N, H, W], uint8 or floating in [0, 1]"
 MAX_SEED = 2**63 - 1
-UNIT_RANGE_TOLERANCE = 1e-3  # resampling by bicubic or area filters leaves a little more than [0, 1]
 
 
-@dataclass(frozen=True)
-class ImageBatch:
-    """``array [N, H, W, C]``, uint8 or float32, as it is sent; ``gray`` if the channel axis was added here."""
+class Beside(NamedTuple):
+    """What goes with each image: ``take(n)`` gives the rows of the next ``n`` images, of ``row_bytes`` each."""
 
-    array: NDArray[Any]
-    gray: bool
+    take: Callable[[int], NDArray[Any]]
+    row_bytes: int
 
-    @classmethod
-    def of(cls, images: object, *, unit_range: bool = True) -> ImageBatch:
-        """The batch that ``images`` is, its floats within [0, 1] if ``unit_range``; BadTensor if it is none."""
-        array = _checked_layout(images)
-        if array.dtype.kind == "f":
-            array = _checked_floats(array, unit_range)
-        gray = array.ndim == 3
-        return cls(array[..., None] if gray else array, gray)
 
-    def like_input(self, images: NDArray[Any]) -> NDArray[Any]:
-        """Images of an answer, ``[N, H, W, C]``, with the axes that the caller's had."""
-        return images[..., 0] if self.gray and images.ndim == 4 and images.shape[-1] == 1 else images
+def theta_beside(theta: object, count: int | None) -> Beside:
+    """The thetas of ``count`` images (None: of as many as come), given as one for all, one for each, or an iterator."""
+    if isinstance(theta, Iterator):
+        return _drawn("theta", theta, checked_theta)
+    if count is not None:
+        return _sliced("theta", checked_theta(theta, count))
+    given = len(theta) if isinstance(theta, np.ndarray | list | tuple) and _rank(theta) == 3 else 0
+    array = checked_theta(theta, given or 1)
+    if given:
+        return _sliced("theta", array)
+    return Beside(lambda n: np.broadcast_to(array, (n, *array.shape[1:])), array.nbytes)
+
+
+def ids_beside(ids: object, count: int | None) -> Beside:
+    """The ids of ``count`` images (None: of as many as come), given as an array or an iterator."""
+    if isinstance(ids, Iterator):
+        return _drawn("ids", ids, checked_ids)
+    if count is None:
+        count = len(ids) if isinstance(ids, Sized) else 1
+    return _sliced("ids", checked_ids(ids, count))
 
 
 def checked_theta(theta: object, count: int) -> NDArray[np.float32]:
@@ -90,30 +96,38 @@ def checked_seed(seed: object) -> int:
     return int(seed)
 
 
-def _checked_layout(images: object) -> NDArray[Any]:
-    if not isinstance(images, np.ndarray):
-        raise BadTensor(f"{EXPECTED_IMAGES}; got {type(images).__name__}")
-    got = f"got {images.dtype} {list(images.shape)}"
-    if images.ndim not in (3, 4) or not (images.dtype == np.uint8 or images.dtype.name in ("float32", "float64")):
-        raise BadTensor(f"{EXPECTED_IMAGES}; {got}")
-    if len(images) == 0:
-        raise BadTensor(f"images: expected at least one image; {got}")
-    if 0 in images.shape:
-        raise BadTensor(f"images: expected images of at least one pixel; {got}")
-    if images.ndim == 3 and images.shape[-1] in (1, 3, 4) and min(images.shape[:2]) >= 8:
-        # Taken as [N, H, W] this would be a batch of slivers: surely one image, or a batch without its batch axis.
-        raise BadTensor(f"{EXPECTED_IMAGES}; {got}, which looks like one image [H, W, C]: send images[None]")
-    return images
+def _rank(array: object) -> int:
+    try:
+        return np.ndim(array)  # type: ignore[arg-type]
+    except ValueError:  # lists of unequal lengths
+        return 0
 
 
-def _checked_floats(array: NDArray[Any], unit_range: bool) -> NDArray[np.float32]:
-    low, high = float(array.min()), float(array.max())  # NaN if any value is
-    most = float(np.finfo(np.float32).max)
-    if not (-most <= low and high <= most):
-        raise BadTensor(f"images: expected finite floating values, got {array.dtype} from {low:.6g} to {high:.6g}")
-    if unit_range and not (low >= -UNIT_RANGE_TOLERANCE and high <= 1 + UNIT_RANGE_TOLERANCE):
-        raise BadTensor(
-            f"images: expected floating values in [0, 1], got {array.dtype} from {low:.6g} to {high:.6g}; "
-            "send pixels of 0 to 255 as uint8, or divide them by 255"
-        )
-    return array.astype(np.float32, copy=False)
+def _sliced(name: str, array: NDArray[Any]) -> Beside:
+    at = 0
+
+    def take(count: int) -> NDArray[Any]:
+        nonlocal at
+        rows, at = array[at : at + count], at + count
+        _check_enough(name, len(rows), count)
+        return rows
+
+    return Beside(take, array.nbytes // len(array) if len(array) else 0)
+
+
+def _drawn(name: str, rows: Iterator[Any], checked: Callable[[object, int], NDArray[Any]]) -> Beside:
+    first = list(islice(rows, 1))
+    row_bytes = checked(first, 1).nbytes if first else 0
+    whole = chain(first, rows)
+
+    def take(count: int) -> NDArray[Any]:
+        taken = list(islice(whole, count))
+        _check_enough(name, len(taken), count)
+        return checked(taken, count)
+
+    return Beside(take, row_bytes)
+
+
+def _check_enough(name: str, given: int, count: int) -> None:
+    if given < count:
+        raise BadTensor(f"{name}: expected one for each image, but there are more images than that")

@@ -1,86 +1,94 @@
-"""What ``Client`` and ``AsyncClient`` share on the way to httpx: settings, the body in slices, typed failures."""
+"""What all ways to the service have in common: its settings, a request's timeouts, and failures as typed errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Mapping
+from enum import Enum
+from ssl import SSLContext
+from typing import Any, NamedTuple, Protocol
 
-import httpx
-
+from stn_client.address import Address
 from stn_client.errors import BadAnswer, ConnectionFailed
-from stn_client.flow import Failure, Repeat, Request, Response
-from stn_core import __version__
-from stn_core.errors import InvalidInput, StnError, TimedOut
+from stn_client.flow import Deadline, Failure, Repeat, Request, Response
+from stn_core.errors import StnError, TimedOut
 
-SLICE_BYTES = 2**20
 # The service closes a connection after 5 idle seconds (uvicorn's default): closing it earlier ourselves leaves the
 # race, in which it closes just as we send, to the rare case that `Repeat.AT_ONCE` is for.
 KEEP_ALIVE_S = 4.0
+MOST_IDLE = 20
+LEAST_TIMEOUT_S = 1e-3  # a timeout of 0 would be none
 
 
-def httpx_options(url: str, connect_timeout_s: float, read_timeout_s: float) -> dict[str, Any]:
-    """Arguments for ``httpx.Client`` and ``httpx.AsyncClient``; InvalidInput if one of ours makes no sense."""
-    try:
-        base_url = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError) as error:
-        raise InvalidInput(f"url: expected http://host:port, got {url!r}: {error}") from None
-    if base_url.scheme not in ("http", "https") or not base_url.host:
-        raise InvalidInput(f"url: expected http://host:port, got {url!r}")
-    for name, value in (("connect_timeout_s", connect_timeout_s), ("read_timeout_s", read_timeout_s)):
-        if not value > 0:
-            raise InvalidInput(f"{name}: expected seconds above 0, got {value!r}")
-    return {
-        "base_url": base_url,
+class Settings(NamedTuple):
+    """How to get to the service. ``transport`` is one of httpx, or None for the usual one."""
+
+    address: Address
+    verify: bool | SSLContext
+    transport: Any
+    connect_timeout_s: float
+    read_timeout_s: float
+
+
+class Link(Protocol):
+    """A way to the service, for use by any number of threads."""
+
+    def send(self, request: Request) -> Response | Failure:
+        """What comes of ``request``; the answer is read to its end."""
+
+    def close(self) -> None:
+        """Closes all connections."""
+
+
+class AsyncLink(Protocol):
+    """A way to the service, for use by any number of tasks of one loop."""
+
+    async def send(self, request: Request) -> Response | Failure:
+        """What comes of ``request``; the answer is read to its end."""
+
+    async def close(self) -> None:
+        """Closes all connections."""
+
+
+class Timeouts(dict[str, float | None]):
+    """A request's timeouts as httpx names them, none of which goes past its deadline, whenever it is asked for."""
+
+    def __init__(self, settings: Settings, request: Request) -> None:
+        read_s = settings.read_timeout_s if request.read_timeout_s is None else request.read_timeout_s
+        connect_s = settings.connect_timeout_s if request.read_timeout_s is None else read_s
         # A request waits for a free connection as long as it takes: each one in use has its own timeouts.
-        "timeout": httpx.Timeout(read_timeout_s, connect=connect_timeout_s, pool=None),
-        "limits": httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=KEEP_ALIVE_S),
-        # Tensors are large and the network is mostly near: packing them costs more time than it saves.
-        "headers": {"user-agent": f"stn-client/{__version__}", "accept-encoding": "identity"},
-    }
+        super().__init__(connect=connect_s, read=read_s, write=read_s, pool=None)
+        self._deadline = request.deadline
+
+    def get(self, name: str, default: Any = None) -> float | None:
+        own_s: float | None = super().get(name, default)
+        if self._deadline is None:
+            return own_s
+        left_s = max(self._deadline.left_s(), LEAST_TIMEOUT_S)
+        return left_s if own_s is None else min(own_s, left_s)
 
 
-def slices(request: Request) -> Iterator[bytes]:
-    """The body, without joining its parts: measured to halve the time that 8 MB take, and to cost 10 kB nothing.
+class Trouble(Enum):
+    """What may go wrong on the way: the error it is, what happened, and whether to try again."""
 
-    Slices, because httpx copies what is left of a chunk after each write to the socket.
-    """
-    for part in request.parts:
-        view = memoryview(part)
-        for start in range(0, len(view), SLICE_BYTES):
-            yield view[start : start + SLICE_BYTES]  # type: ignore[misc]  # httpx only ever writes and measures it
+    NO_CONNECTION_IN_TIME = (TimedOut, "no connection within connect_timeout_s", Repeat.NEVER)
+    NO_ANSWER_IN_TIME = (TimedOut, "no answer within read_timeout_s", Repeat.NEVER)
+    NO_CONNECTION = (ConnectionFailed, "cannot connect; is the service running there?", Repeat.LATER)
+    BROKEN = (ConnectionFailed, "the connection broke", Repeat.AT_ONCE)
+    ENDED = (ConnectionFailed, "the connection ended before the answer", Repeat.AT_ONCE)
+    PROXY = (ConnectionFailed, "the proxy refused the connection", Repeat.NEVER)
+    UNREADABLE = (BadAnswer, "the answer cannot be read", Repeat.NEVER)
 
-
-def httpx_arguments(request: Request) -> dict[str, Any]:
-    """Arguments for httpx's ``request``, the body aside."""
-    headers = dict(request.headers)
-    if request.parts:
-        headers["content-length"] = str(sum(len(part) for part in request.parts))
-    arguments: dict[str, Any] = {"method": request.method, "url": request.path, "headers": headers}
-    if request.read_timeout_s is not None:
-        arguments["timeout"] = httpx.Timeout(request.read_timeout_s, pool=None)
-    return arguments
+    def failure(self, settings: Settings, deadline: Deadline | None, said: object) -> Failure:
+        """The typed error, with what was ``said`` about it; that of the deadline if it has passed."""
+        make: type[StnError]
+        make, what, repeat = self.value
+        if make is TimedOut and deadline is not None and deadline.left_s() <= 0:
+            return Failure(deadline.passed(), Repeat.NEVER)
+        return Failure(make(f"{settings.address.url}: {what}{f' ({said})' if str(said) else ''}"), repeat)
 
 
-def response_of(answer: httpx.Response) -> Response:
-    """An httpx response, read to its end, as a flow takes it."""
-    return Response(answer.status_code, answer.headers, answer.content)
-
-
-def failure_of(error: httpx.RequestError, url: object) -> Failure:
-    """An httpx error as a typed one, with whether to try again."""
-    kind = next(kind for kind in _FAILURES if isinstance(error, kind))
-    make, what, repeat = _FAILURES[kind]
-    said = str(error)
-    return Failure(make(f"{url}: {what}{f' ({said})' if said else ''}"), repeat)
-
-
-# From the special to the general: the first that fits says which error, what happened, and whether to try again.
-_FAILURES: dict[type[httpx.RequestError], tuple[type[StnError], str, Repeat]] = {
-    httpx.ConnectTimeout: (TimedOut, "no connection within connect_timeout_s", Repeat.NEVER),
-    httpx.TimeoutException: (TimedOut, "no answer within read_timeout_s", Repeat.NEVER),
-    httpx.ConnectError: (ConnectionFailed, "cannot connect; is the service running there?", Repeat.LATER),
-    httpx.NetworkError: (ConnectionFailed, "the connection broke", Repeat.AT_ONCE),
-    httpx.RemoteProtocolError: (ConnectionFailed, "the connection ended before the answer", Repeat.AT_ONCE),
-    httpx.ProxyError: (ConnectionFailed, "the proxy refused the connection", Repeat.NEVER),
-    httpx.RequestError: (BadAnswer, "the answer cannot be read", Repeat.NEVER),
-}
+def body_headers(request: Request) -> Mapping[str, str]:
+    """The headers of ``request``, with the length of its body if it has one."""
+    if not request.parts:
+        return request.headers
+    return {**request.headers, "content-length": str(sum(len(part) for part in request.parts))}

@@ -3,8 +3,10 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any
 
+import httpx
 import pytest
 from protocol_server import Server
 from stn_client import AsyncClient, Client
@@ -21,22 +23,39 @@ def server() -> Iterator[Server]:
 
 
 Call = Callable[..., Any]
+Given = dict[str, Any] | None
 
 
-def call_sync(url: str, method: str, *arguments: Any, **options: Any) -> Any:
-    with Client(url, **options) as client:
-        return getattr(client, method)(*arguments)
+def call_sync(url: str, method: str, *arguments: Any, given: Given = None, **settings: Any) -> Any:
+    with Client(url, **settings) as client:
+        made = attrgetter(method)(client)(*arguments, **(given or {}))
+        return list(made) if method.startswith("stream.") else made
 
 
-def call_async(url: str, method: str, *arguments: Any, **options: Any) -> Any:
+def call_async(url: str, method: str, *arguments: Any, given: Given = None, **settings: Any) -> Any:
     async def run() -> Any:
-        async with AsyncClient(url, **options) as client:
-            return await getattr(client, method)(*arguments)
+        async with AsyncClient(url, **settings) as client:
+            made = attrgetter(method)(client)(*arguments, **(given or {}))
+            return [part async for part in made] if method.startswith("stream.") else await made
 
     return asyncio.run(run())
 
 
+def call_by_httpx(url: str, method: str, *arguments: Any, **settings: Any) -> Any:
+    """By a ``Client`` that goes the way of httpx, as through a proxy."""
+    return call_sync(url, method, *arguments, transport=httpx.HTTPTransport(), **settings)
+
+
+@pytest.fixture(params=[call_sync, call_async, call_by_httpx], ids=["Client", "AsyncClient", "Client by httpx"])
+def carried(request: pytest.FixtureRequest) -> Call:
+    """``call`` over each way to the service, for what depends on the way."""
+    return request.param  # type: ignore[no-any-return]
+
+
 @pytest.fixture(params=[call_sync, call_async], ids=["Client", "AsyncClient"])
 def call(request: pytest.FixtureRequest) -> Call:
-    """``call(url, method, *arguments, **options)``: one call by a new client of either kind."""
+    """``call(url, method, *arguments, given=options, **settings)``: one call by a new client of either kind.
+
+    The method may be ``stream.predict`` and the like; the parts come as a list then.
+    """
     return request.param  # type: ignore[no-any-return]

@@ -1,4 +1,8 @@
-"""A small real HTTP server that speaks the protocol, and misbehaves as told: what the SDK meets in the wild."""
+"""A small real HTTP server that speaks the protocol, and misbehaves as told: what the SDK meets in the wild.
+
+It refuses a request with an image whose first pixel is ``refused``, and encoded pictures that are broken or not of one
+size, as the service does.
+"""
 
 import threading
 import time
@@ -8,9 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
+from stn_core.errors import BadTensor, StnError
+from stn_core.pictures import REQUEST_FORMATS, decode_picture
+from stn_core.tensors import Array
 from stn_core.wire import HEADER_LENGTH, decode_request, encode_response
 
 PATIENCE_S = 30.0
+DRIP_BYTES = 20
 LIMITS = {"max_images": 10, "max_request_bytes": 2**20}
 
 
@@ -42,6 +50,8 @@ class Server(ThreadingHTTPServer):
         self.turns: list[Turn] = []
         self.seen: list[Seen] = []
         self.metadata: Any = {"name": "test", "limits": LIMITS}
+        self.refused: int | None = None
+        self.drip_s: float | None = None  # the pause between the pieces of an answer, if it comes in pieces
         self.lock = threading.Lock()
         self.now = self.most_at_once = 0
 
@@ -84,7 +94,10 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if turn.body is None and turn.status == 200:
-            self.answer(200, *infer(self.path, body, int(self.headers[HEADER_LENGTH])))
+            try:
+                self.answer(200, *infer(self.path, body, int(self.headers[HEADER_LENGTH]), self.server.refused))
+            except StnError as error:
+                self.answer(error.status, orjson.dumps(error.problem()), {})
         else:
             self.answer(turn.status, turn.body or b"", dict(turn.headers))
         self.close_connection = self.close_connection or turn.hang_up_after
@@ -99,16 +112,32 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.server.drip_s is None:
+            self.wfile.write(body)
+            return
+        for at in range(0, len(body), DRIP_BYTES):
+            self.wfile.write(body[at : at + DRIP_BYTES])
+            time.sleep(self.server.drip_s)
 
     def log_message(self, *_: Any) -> None:
         pass
 
 
-def infer(path: str, body: bytes, header_length: int) -> tuple[bytes, dict[str, str]]:
+def pixels(images: Array) -> Array:
+    if images.dtype != object:
+        return images
+    decoded = [decode_picture(data, channels=1, formats=REQUEST_FORMATS) for data in images]
+    if len({image.shape for image in decoded}) > 1:
+        raise BadTensor("images: expected encoded images of one size in a request")
+    return np.stack(decoded)
+
+
+def infer(path: str, body: bytes, header_length: int, refused: int | None) -> tuple[bytes, dict[str, str]]:
     """The answer of a service whose networks see the first pixel of an image as its label and leave it as it is."""
     request = decode_request(body, header_length)
-    images = request.inputs["images"]
+    images = pixels(request.inputs["images"])
+    if refused is not None and (images[:, 0, 0, 0] == refused).any():
+        raise BadTensor("images: one of them is refused")
     count = len(images)
     theta = np.tile(np.eye(2, 3), (count, 1, 1))
     outputs = {

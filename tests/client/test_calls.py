@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from stn_client.calls import Calls
+from stn_client.calls import Call, Calls
 from stn_client.errors import BadAnswer
-from stn_client.flow import Flow, Parallel, Pause, Request, Response, Retry
+from stn_client.flow import Flow, Pause, Request, Response, Retry
 
 from stn_core.draws import image_ids
-from stn_core.errors import BadTensor, StnError, TooLarge
+from stn_core.errors import BadRecipe, BadTensor, InvalidInput, StnError, TooLarge
 from stn_core.wire import HEADER_LENGTH, InferRequest, decode_request, encode_response
 
 LIMITS = {"max_images": 10, "max_request_bytes": 2**20}
@@ -20,13 +20,23 @@ Respond = Callable[[Request], Response]
 
 
 class Wire:
-    """Carries out a flow without a socket: ``respond`` answers, the infer requests are kept, decoded."""
+    """Carries out calls without a socket: ``respond`` answers, the infer requests are kept, decoded."""
 
     def __init__(self, respond: Respond, limits: dict[str, int] = LIMITS) -> None:
         self.respond, self.limits = respond, limits
+        self.calls = Calls(Retry(retries=0))
         self.sent: list[InferRequest] = []
         self.paths: list[str] = []
-        self.parallel: list[int] = []
+
+    def __getattr__(self, model: str) -> Callable[..., Any]:
+        return lambda *arguments, **options: self.whole(getattr(self.calls, model)(*arguments, **options))
+
+    def whole(self, call: Call[Any]) -> Any:
+        whole = call.whole()
+        flows = list(self.calls.flows(call, self.run(self.calls.limits(None))))
+        for settled in [self.run(flow) for flow in reversed(flows)][::-1]:  # they may end in any order
+            whole.add(settled)
+        return whole.result()
 
     def run(self, flow: Flow[Any]) -> Any:
         came: Any = None
@@ -35,11 +45,7 @@ class Wire:
                 step = flow.send(came)
             except StopIteration as end:
                 return end.value
-            if isinstance(step, Parallel):
-                self.parallel.append(len(step.flows))
-                came = [self.run(inner) for inner in reversed(step.flows)][::-1]  # they may end in any order
-            else:
-                came = None if isinstance(step, Pause) else self.answer(step)
+            came = None if isinstance(step, Pause) else self.answer(step)
 
     def answer(self, request: Request) -> Response:
         self.paths.append(request.path)
@@ -99,14 +105,9 @@ AUGMENT_BY_SPLINE = answering(
 )
 
 
-def calls() -> Calls:
-    return Calls(Retry(retries=0))
-
-
 def test_a_long_batch_is_split_and_keeps_its_order() -> None:
     wire = Wire(PREDICT)
-    prediction = wire.run(calls().predict(GRAY))
-    assert wire.parallel == [3]
+    prediction = wire.predict(GRAY)
     assert sorted(len(request.inputs["images"]) for request in wire.sent) == [8, 8, 9]
     assert np.array_equal(prediction.label, GRAY[:, 0, 0])
     assert np.array_equal(prediction.rectified, GRAY)
@@ -117,16 +118,15 @@ def test_a_long_batch_is_split_and_keeps_its_order() -> None:
 
 def test_a_short_batch_is_one_request_and_asks_for_what_is_read() -> None:
     wire = Wire(CLASSIFY)
-    wire.run(calls().classify(GRAY[:10]))
-    assert wire.parallel == []
+    wire.classify(GRAY[:10])
     assert wire.paths == ["/v2", "/v2/models/classify/infer"]
     assert [output.name for output in wire.sent[0].outputs or ()] == ["label", "probabilities"]
 
 
 def test_the_limits_are_asked_for_once() -> None:
-    wire, client = Wire(CLASSIFY), calls()
+    wire = Wire(CLASSIFY)
     for _ in range(3):
-        wire.run(client.classify(GRAY[:5]))
+        wire.classify(GRAY[:5])
     assert wire.paths.count("/v2") == 1
 
 
@@ -134,25 +134,24 @@ def test_a_server_without_metadata_gets_requests_of_the_default_size() -> None:
     wire = Wire(CLASSIFY)
     answer = wire.answer
     wire.answer = lambda request: Response(404, {}, b"") if request.path == "/v2" else answer(request)  # type: ignore[method-assign]
-    wire.run(calls().classify(np.repeat(GRAY, 3, axis=0)))
+    wire.classify(np.repeat(GRAY, 3, axis=0))
     assert [len(request.inputs["images"]) for request in wire.sent[::-1]] == [37, 38]
 
 
 def test_new_limits_are_learnt_after_a_request_was_too_large() -> None:
-    refuse = Wire(lambda _: Response(413, {}, orjson.dumps(TooLarge("at most 5").problem())))
-    client = calls()
+    wire = Wire(lambda _: Response(413, {}, orjson.dumps(TooLarge("at most 5").problem())))
     with pytest.raises(TooLarge, match="at most 5"):
-        refuse.run(client.classify(GRAY[:10]))
-    wire = Wire(CLASSIFY, {"max_images": 5, "max_request_bytes": 2**20})
-    assert len(wire.run(client.classify(GRAY[:10])).label) == 10
-    assert [len(request.inputs["images"]) for request in wire.sent] == [5, 5]
+        wire.classify(GRAY[:10])
+    wire.respond, wire.limits = CLASSIFY, {"max_images": 5, "max_request_bytes": 2**20}
+    assert len(wire.classify(GRAY[:10]).label) == 10
+    assert [len(request.inputs["images"]) for request in wire.sent] == [10, 5, 5]
 
 
 def test_a_draw_does_not_depend_on_how_the_batch_is_split() -> None:
     images = np.repeat(GRAY[:5], 5, axis=0)  # equal images, which fall into different requests
     whole, split = Wire(AUGMENT, {"max_images": 100}), Wire(AUGMENT)
     for wire in (whole, split):
-        wire.run(calls().augment(images, "distorted", 7))
+        wire.augment(images, "distorted", 7)
     assert len(whole.sent) == 1
     assert np.array_equal(whole.sent[0].inputs["ids"], image_ids(images[..., None]))
     ids = np.concatenate([request.inputs["ids"] for request in split.sent[::-1]])
@@ -163,7 +162,7 @@ def test_a_draw_does_not_depend_on_how_the_batch_is_split() -> None:
 
 def test_given_ids_are_sent() -> None:
     wire = Wire(AUGMENT)
-    augmentation = wire.run(calls().augment(GRAY[:3], {"steps": []}, 7, ids=[4, 5, 6]))
+    augmentation = wire.augment(GRAY[:3], {"steps": []}, 7, ids=[4, 5, 6])
     assert wire.sent[0].inputs["ids"].tolist() == [4, 5, 6]
     assert wire.sent[0].parameters["recipe"] == '{"steps":[]}'
     assert augmentation.images.shape == (3, 6, 5)
@@ -172,7 +171,7 @@ def test_given_ids_are_sent() -> None:
 
 def test_a_spline_has_no_theta_that_rectifies() -> None:
     wire = Wire(AUGMENT_BY_SPLINE)
-    augmentation = wire.run(calls().augment(GRAY, "elastic", 7))
+    augmentation = wire.augment(GRAY, "elastic", 7)
     assert augmentation.images.shape == (25, 10, 7)
     assert augmentation.theta.shape == (25, 16, 2)
     assert augmentation.theta_rectifying is None
@@ -185,35 +184,52 @@ def test_answers_with_different_outputs_do_not_fit_together() -> None:
         return (AUGMENT if len(images) == 9 else AUGMENT_BY_SPLINE)(request)
 
     with pytest.raises(BadAnswer, match="the same outputs in every answer, got images, theta, exact; images, theta,"):
-        Wire(respond).run(calls().augment(GRAY, "elastic", 7))
+        Wire(respond).augment(GRAY, "elastic", 7)
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (3, 3), (16, 2)])
 def test_one_theta_of_any_family_goes_with_every_image(shape: tuple[int, int]) -> None:
     wire = Wire(answering(images=lambda images: images))
-    warped = wire.run(calls().warp(GRAY, np.eye(*shape)))
+    warped = wire.warp(GRAY, np.eye(*shape)).images
     assert np.array_equal(warped, GRAY)
     for request in wire.sent:
         assert request.inputs["theta"].shape == (len(request.inputs["images"]), *shape)
 
 
-def test_nothing_is_sent_for_bad_input() -> None:
-    flows = [
-        calls().predict([1, 2]),
-        calls().rectify(GRAY[:0]),
-        calls().warp(GRAY, np.zeros((3, 4))),
-        calls().augment(GRAY, "", 7),
-        calls().augment(GRAY, "distorted", -1),
-    ]
-    for flow in flows:
-        with pytest.raises(StnError):
-            next(flow)
+@pytest.mark.parametrize(
+    ("model", "arguments", "options", "error"),
+    [
+        ("predict", (5,), {}, BadTensor),
+        ("predict", (b"a picture",), {}, BadTensor),
+        ("predict", ([],), {}, BadTensor),
+        ("predict", ("no/such/folder",), {}, InvalidInput),
+        ("rectify", (GRAY[:0],), {}, BadTensor),
+        ("warp", (GRAY, np.zeros((3, 4))), {}, BadTensor),
+        ("warp_alone", (GRAY, np.eye(2, 3)), {"errors": "keep"}, InvalidInput),
+        ("augment", (GRAY, "", 7), {}, BadRecipe),
+        ("augment", (GRAY, "distorted", -1), {}, InvalidInput),
+        ("classify", (GRAY,), {"errors": "ignore"}, InvalidInput),
+        ("classify", (GRAY,), {"batch_images": 0}, InvalidInput),
+        ("classify", (GRAY,), {"deadline_s": -1}, InvalidInput),
+        ("classify", (GRAY,), {"progress": "yes"}, InvalidInput),
+    ],
+)
+def test_nothing_is_sent_for_bad_input(
+    model: str, arguments: tuple[Any, ...], options: dict[str, Any], error: type[StnError]
+) -> None:
+    with pytest.raises(error):
+        getattr(Calls(Retry()), model)(*arguments, **options)
+
+
+def test_an_unknown_option_is_a_type_error_as_everywhere() -> None:
+    with pytest.raises(TypeError, match="got 'timeout'"):
+        Calls(Retry()).predict(GRAY, timeout=3)
 
 
 def test_an_error_says_which_images_it_is_about() -> None:
     wire = Wire(lambda _: Response(400, {}, orjson.dumps(BadTensor("images: no").problem())))
     with pytest.raises(BadTensor, match="images: no") as raised:
-        wire.run(calls().classify(GRAY))
+        wire.classify(GRAY)
     assert raised.value.__notes__ == ["in the request with images 16 to 24 of 25"]
 
 
@@ -237,13 +253,13 @@ def test_an_error_says_which_images_it_is_about() -> None:
 )
 def test_an_answer_that_is_none_is_a_bad_answer(respond: Respond, message: str) -> None:
     with pytest.raises(BadAnswer, match=message):
-        Wire(respond).run(calls().classify(GRAY[:5]))
+        Wire(respond).classify(GRAY[:5])
 
 
 def test_answers_that_do_not_fit_together_are_bad() -> None:
     growing = answering(label=label, probabilities=lambda images: np.zeros((len(images), len(images)), np.float32))
     with pytest.raises(BadAnswer, match="probabilities: expected the same shape in every answer"):
-        Wire(growing).run(calls().classify(GRAY))
+        Wire(growing).classify(GRAY)
 
 
 @pytest.mark.parametrize("body", [b"hello", b"[]", b""])
@@ -253,7 +269,7 @@ def test_metadata_is_an_object(body: bytes) -> None:
 
 
 def drive_metadata(body: bytes) -> Flow[Any]:
-    flow = calls().metadata()
+    flow = Calls(Retry()).metadata()
     next(flow)
     flow.send(Response(200, {}, body))
     raise AssertionError("the flow went on")

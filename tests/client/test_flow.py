@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
-from stn_client.errors import ConnectionFailed
-from stn_client.flow import Failure, Pause, Repeat, Request, Response, Retry, exchange
+from stn_client.errors import ConnectionFailed, NotAllowed
+from stn_client.flow import Deadline, Failure, Pause, Repeat, Request, Response, Retry, exchange
 
 from stn_core.errors import BadTensor, InvalidInput, Overloaded, StnError, TimedOut, Unavailable
 
@@ -129,6 +129,9 @@ BODIES: list[tuple[int, bytes, Callable[[StnError], bool]]] = [
     (500, b"<html>oops</html>", lambda e: type(e) is StnError and str(e) == "HTTP status 500: <html>oops</html>"),
     (500, b"", lambda e: str(e) == "HTTP status 500"),
     (500, b"\xff\xfe" * 10**6, lambda e: len(str(e)) < 600),
+    (401, b"who are you?", lambda e: type(e) is NotAllowed and str(e) == "HTTP status 401: who are you?"),
+    (403, b'{"error": "not yours"}', lambda e: type(e) is NotAllowed and str(e) == "not yours"),
+    (403, orjson.dumps(BadTensor("images: bad").problem()), lambda e: type(e) is BadTensor),
     (429, b"slow down", lambda e: type(e) is Overloaded and str(e) == "HTTP status 429: slow down"),
 ]
 
@@ -137,3 +140,64 @@ BODIES: list[tuple[int, bytes, Callable[[StnError], bool]]] = [
 def test_every_body_gives_a_typed_error(status: int, body: bytes, right: Callable[[StnError], bool]) -> None:
     error, _ = drive([refusal(status, body)], Retry(retries=0))
     assert right(error), repr(error)
+
+
+class Clock:
+    """A clock that stands still unless it is told."""
+
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def drive_until(answers: list[tuple[float, Response | Failure]], seconds: float) -> tuple[Any, list[float]]:
+    """An exchange with a deadline, whose answers take so many seconds each; pauses take as long as they say."""
+    clock = Clock()
+    request = Request("GET", "/", deadline=Deadline(seconds, clock))
+    flow, came, pauses = exchange(request, STEADY, lambda response: response.body), None, []
+    while True:
+        try:
+            step = flow.send(came)
+        except StopIteration as end:
+            return end.value, pauses
+        except StnError as error:
+            return error, pauses
+        if isinstance(step, Pause):
+            clock.now_s += step.duration_s
+            pauses.append(step.duration_s)
+            came = None
+        else:
+            taken_s, came = answers.pop(0)
+            clock.now_s += taken_s
+
+
+def test_an_answer_within_the_deadline_counts() -> None:
+    assert drive_until([(0.1, refusal(503)), (0.1, OK)], 1.0) == (b"yes", [0.2])
+
+
+def test_no_pause_goes_past_the_deadline() -> None:
+    error, pauses = drive_until([(0.1, refusal(503, b"full"))] * 3, 1.0)  # 0.2 and 0.4 s fit, 0.8 s do not
+    assert type(error) is TimedOut
+    assert str(error) == "the call was not over within deadline_s, 1 s; the last try met: HTTP status 503: full"
+    assert pauses == [0.2, 0.4]
+    error, pauses = drive_until([(0.1, refusal(503, retry_after="5"))], 2.0)
+    assert type(error) is TimedOut
+    assert pauses == []
+
+
+def test_nothing_is_sent_after_the_deadline() -> None:
+    error, _ = drive_until([(3.0, failure(Repeat.AT_ONCE))], 2.0)
+    assert type(error) is TimedOut
+    clock = Clock()
+    deadline = Deadline(2, clock)
+    clock.now_s += 2
+    assert deadline.left_s() == 0
+    with pytest.raises(TimedOut, match="within deadline_s, 2 s$"):
+        next(exchange(Request("GET", "/", deadline=deadline), STEADY, lambda response: response))
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), "1", None])
+def test_a_senseless_deadline_is_refused(seconds: Any) -> None:
+    with pytest.raises(InvalidInput, match="deadline_s: expected seconds above 0"):
+        Deadline(seconds)

@@ -1,70 +1,13 @@
-"""What the caller may give, and what is said about the rest."""
+"""What may go with the images, and what is said about the rest."""
 
+from itertools import count
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from stn_client.inputs import ImageBatch, checked_ids, checked_recipe, checked_seed, checked_theta
-from stn_client.splitting import HEADER_ROOM_BYTES, Answer, Limits, joined, split
+from stn_client.inputs import checked_ids, checked_recipe, checked_seed, checked_theta, ids_beside, theta_beside
 
-from stn_core.errors import BadRecipe, BadTensor, InvalidInput, TooLarge
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.dtype(">f4"), np.float64])
-def test_images_are_sent_as_uint8_or_float32(dtype: Any) -> None:
-    batch = ImageBatch.of(np.ones((2, 5, 4, 3), dtype))
-    assert batch.array.shape == (2, 5, 4, 3)
-    assert batch.array.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
-
-
-def test_uint8_and_float32_are_not_copied() -> None:
-    for images in (np.zeros((2, 5, 4, 3), np.uint8), np.zeros((2, 5, 4), np.float32)):
-        assert np.shares_memory(ImageBatch.of(images).array, images)
-
-
-def test_gray_images_get_a_channel_and_lose_it_again() -> None:
-    batch = ImageBatch.of(np.zeros((2, 5, 4), np.uint8))
-    assert batch.array.shape == (2, 5, 4, 1)
-    assert batch.like_input(batch.array).shape == (2, 5, 4)
-    with_channel = ImageBatch.of(np.zeros((2, 5, 4, 1), np.uint8))
-    assert with_channel.like_input(with_channel.array).shape == (2, 5, 4, 1)
-
-
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        ([[1]], "uint8 or floating in .*; got list"),
-        (None, "got NoneType"),
-        (np.zeros((28, 28), np.uint8), r"expected a NumPy array \[N, H, W, C\] or \[N, H, W\], .*got uint8 \[28, 28\]"),
-        (np.zeros((1, 1, 2, 2, 1), np.uint8), r"got uint8 \[1, 1, 2, 2, 1\]"),
-        (np.zeros((1, 2, 2), np.int64), r"got int64 \[1, 2, 2\]"),
-        (np.zeros((1, 2, 2), np.float16), "got float16"),
-        (np.zeros((1, 2, 2), bool), "got bool"),
-        (np.zeros((1, 2, 2), object), "got object"),
-        (np.zeros((0, 28, 28), np.uint8), r"expected at least one image; got uint8 \[0, 28, 28\]"),
-        (np.zeros((2, 0, 28), np.uint8), r"at least one pixel; got uint8 \[2, 0, 28\]"),
-        (np.zeros((28, 28, 3), np.uint8), r"looks like one image \[H, W, C\]: send images\[None\]"),
-        (np.full((1, 2, 2), 255.0), r"floating values in \[0, 1\], got float64 from 255 to 255; send .* as uint8, or"),
-        (np.full((1, 2, 2), -0.1, np.float32), "got float32 from -0.1 to -0.1"),
-        (np.full((1, 2, 2), np.nan), "expected finite floating values, got float64 from nan to nan"),
-        (np.full((1, 2, 2), 1e300), "expected finite floating values, got float64 from 1e"),
-    ],
-)
-def test_other_images_are_refused(images: Any, message: str) -> None:
-    with pytest.raises(BadTensor, match=message):
-        ImageBatch.of(images)
-
-
-def test_floats_may_leave_the_unit_range_a_little_or_where_nothing_depends_on_it() -> None:
-    assert ImageBatch.of(np.full((1, 2, 2), 1.0005)).array.dtype == np.float32
-    assert ImageBatch.of(np.full((1, 2, 2), -7.0), unit_range=False).array.min() == -7
-
-
-def test_narrow_images_are_images() -> None:
-    assert ImageBatch.of(np.zeros((5, 1, 1), np.uint8)).array.shape == (5, 1, 1, 1)
-    assert ImageBatch.of(np.zeros((5, 2, 3), np.uint8)).array.shape == (5, 2, 3, 1)
+from stn_core.errors import BadRecipe, BadTensor, InvalidInput
 
 
 def test_one_theta_serves_all_images() -> None:
@@ -121,45 +64,53 @@ def test_seeds_are_whole_numbers() -> None:
             checked_seed(wrong)
 
 
-# --- splitting ----------------------------------------------------------------------------------------------------
+# --- one for each image, as the images come --------------------------------------------------------------------------
 
 
-@given(count=st.integers(1, 300), most=st.integers(1, 64), side=st.integers(1, 30), room=st.integers(1000, 9000))
-def test_requests_cover_all_rows_in_order_within_the_limits(count: int, most: int, side: int, room: int) -> None:
-    images = np.zeros((count, side, side, 1), np.uint8)
-    limits = Limits(most, HEADER_ROOM_BYTES + 100 + room)
-    rows = split({"images": images}, 100, limits)
-    assert [row for part in rows for row in range(count)[part]] == list(range(count))
-    sizes = [part.stop - part.start for part in rows]
-    assert max(sizes) - min(sizes) <= 1
-    assert max(sizes) <= most
-    assert max(sizes) * side * side <= room
-    assert len(rows) == 1 or max(sizes) * (len(rows) - 1) < count + len(rows)  # no more requests than needed
+@pytest.mark.parametrize("known", [5, None])
+def test_thetas_are_taken_in_their_order(known: int | None) -> None:
+    thetas = np.arange(30, dtype=np.float32).reshape(5, 2, 3)
+    for given in (thetas, thetas.tolist(), iter(thetas)):
+        beside = theta_beside(given, known)
+        assert beside.row_bytes == 24
+        taken = [beside.take(3), beside.take(2)]
+        assert np.array_equal(np.concatenate(taken), thetas)
+        assert taken[0].dtype == np.float32
 
 
-def test_every_input_counts_against_the_limit() -> None:
-    images, ids = np.zeros((100, 10, 10, 1), np.uint8), np.zeros(100, np.uint64)
-    room = Limits(1000, HEADER_ROOM_BYTES + 1080)
-    assert len(split({"images": images}, 0, room)) == 10
-    assert len(split({"images": images, "ids": ids}, 0, room)) == 10
-    assert len(split({"images": images, "ids": ids}, 1, room)) == 12
+@pytest.mark.parametrize("known", [5, None])
+def test_one_theta_is_taken_again_and_again(known: int | None) -> None:
+    beside = theta_beside(np.eye(3), known)
+    for size in (3, 2):
+        assert np.array_equal(beside.take(size), np.tile(np.eye(3, dtype=np.float32), (size, 1, 1)))
 
 
-def test_an_image_larger_than_a_request_is_refused() -> None:
-    with pytest.raises(TooLarge, match=r"at most 3000 bytes, but one image alone makes \d+; send smaller images"):
-        split({"images": np.zeros((2, 99, 99, 1), np.uint8)}, 0, Limits(10, 3000))
+def test_ids_may_be_counted_without_end() -> None:
+    beside = ids_beside(count(7), None)
+    assert beside.row_bytes == 8
+    assert beside.take(3).tolist() == [7, 8, 9]
+    assert beside.take(2).dtype == np.uint64
+    assert ids_beside(range(9), None).take(2).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("said", [None, [], {}, {"max_images": "9"}, {"max_images": 0}, {"max_images": True}])
-def test_limits_a_server_does_not_say_are_the_defaults(said: Any) -> None:
-    assert Limits.of({"limits": said}) == Limits()
+@pytest.mark.parametrize(
+    "beside",
+    [theta_beside(iter([np.eye(3)] * 4), None), theta_beside([np.eye(3)] * 4, None), ids_beside(range(4), None)],
+)
+def test_too_few_are_too_few(beside: Any) -> None:
+    assert len(beside.take(3)) == 3
+    with pytest.raises(BadTensor, match=r"expected one for each image, but there are more images than that"):
+        beside.take(2)
 
 
-def test_limits_are_read() -> None:
-    assert Limits.of({"limits": {"max_images": 9, "max_request_bytes": 10**7, "other": 1}}) == Limits(9, 10**7)
-
-
-def test_joined_arrays_are_the_callers_own() -> None:
-    part = np.frombuffer(b"abcd", np.uint8).reshape(2, 2)
-    assert not part.flags.writeable
-    assert joined([Answer({"x": part}, {})]).outputs["x"].flags.writeable
+def test_what_comes_is_checked_as_it_comes() -> None:
+    with pytest.raises(BadTensor, match="ids: expected 1 whole numbers"):
+        ids_beside(iter([-1]), None)
+    mixed = theta_beside(iter([np.eye(3), np.eye(2, 3)]), None)
+    with pytest.raises(BadTensor, match="lists of unequal lengths"):
+        mixed.take(2)
+    for wrong in (np.zeros((4, 5)), 7, None):
+        with pytest.raises(BadTensor, match="theta: expected finite numbers"):
+            theta_beside(wrong, None)
+    with pytest.raises(BadTensor, match="ids: expected 1 whole numbers"):
+        ids_beside(7, None)

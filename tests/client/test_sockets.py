@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import numpy as np
 import orjson
 import pytest
@@ -46,24 +47,26 @@ def test_every_method_brings_its_result(server: Server, call: Call) -> None:
     assert call(server.url, "server_ready") is True
 
 
-def test_the_body_arrives_whole_whatever_its_size(server: Server, call: Call) -> None:
+def test_the_body_arrives_whole_whatever_its_size(server: Server, carried: Call) -> None:
     server.metadata = {"limits": {"max_images": 10, "max_request_bytes": 2**26}}
-    images = np.random.default_rng(3).integers(0, 256, (3, 1300, 900, 3), np.uint8)
-    assert np.array_equal(call(server.url, "rectify", images).rectified, images)
+    images = np.random.default_rng(3).integers(0, 256, (1, 1300, 2700, 3), np.uint8)
+    assert np.array_equal(carried(server.url, "rectify", images).rectified, images)
     assert len(server.infers) == 1
     assert "transfer-encoding" not in server.infers[0].headers
 
 
-def test_a_prefix_in_the_url_is_kept(server: Server, call: Call) -> None:
-    assert call(server.url + "/stn/", "server_ready") is False
+def test_a_prefix_in_the_url_is_kept(server: Server, carried: Call) -> None:
+    assert carried(server.url + "/stn/", "server_ready") is False
     assert server.seen[0].path == "/stn/v2/health/ready"
 
 
 def test_the_connection_is_reused(server: Server) -> None:
-    with Client(server.url) as client:
-        for _ in range(5):
-            client.classify(IMAGES[:10])
-    assert len({seen.connection for seen in server.seen}) == 1
+    for transport in (None, httpx.HTTPTransport()):
+        server.seen.clear()
+        with Client(server.url, transport=transport) as client:
+            for _ in range(5):
+                client.classify(IMAGES[:10])
+        assert len({seen.connection for seen in server.seen}) == 1
 
 
 def test_several_requests_are_in_flight_but_no_more_than_told(server: Server, call: Call) -> None:
@@ -82,9 +85,9 @@ def test_order_is_kept_when_answers_come_in_another(server: Server, call: Call) 
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_full_server_is_tried_again_after_the_time_it_asks_for(server: Server, call: Call, status: int) -> None:
+def test_a_full_server_is_tried_again_after_the_time_it_asks_for(server: Server, carried: Call, status: int) -> None:
     server.turns = [Turn(status, b"full", (("retry-after", "0.4"),))]
-    assert len(call(server.url, "classify", IMAGES[:10]).label) == 10
+    assert len(carried(server.url, "classify", IMAGES[:10]).label) == 10
     first, second = server.infers
     assert 0.4 <= second.at_s - first.at_s < 30
     assert first.body == second.body
@@ -105,11 +108,12 @@ def test_a_server_that_asks_for_minutes_is_not_waited_for(server: Server, call: 
 
 
 def test_stale_connections_are_replaced_silently(server: Server) -> None:
-    with Client(server.url) as client:
-        for _ in range(4):
-            server.turns = [Turn(hang_up_after=True)] if server.seen else []
-            assert len(client.classify(IMAGES[:10]).label) == 10
-            time.sleep(0.02)
+    for transport in (None, httpx.HTTPTransport()):
+        with Client(server.url, transport=transport) as client:
+            for _ in range(4):
+                server.turns = [Turn(hang_up_after=True)]
+                assert len(client.classify(IMAGES[:10]).label) == 10
+                time.sleep(0.02)
 
     async def run() -> None:
         async with AsyncClient(server.url) as client:
@@ -121,33 +125,33 @@ def test_stale_connections_are_replaced_silently(server: Server) -> None:
     asyncio.run(run())
 
 
-def test_a_connection_closed_instead_of_an_answer_is_repeated_at_once(server: Server, call: Call) -> None:
+def test_a_connection_closed_instead_of_an_answer_is_repeated_at_once(server: Server, carried: Call) -> None:
     server.turns = [Turn(hang_up=True)]
-    assert len(call(server.url, "classify", IMAGES[:10]).label) == 10
+    assert len(carried(server.url, "classify", IMAGES[:10]).label) == 10
     first, second = server.infers
     assert second.connection != first.connection
 
 
-def test_a_server_that_always_hangs_up_is_an_error(server: Server, call: Call) -> None:
+def test_a_server_that_always_hangs_up_is_an_error(server: Server, carried: Call) -> None:
     server.turns = [Turn(hang_up=True)] * 3
     with pytest.raises(ConnectionFailed, match=f"{server.url}.*: the connection ended before the answer"):
-        call(server.url, "classify", IMAGES[:10], retries=2)
+        carried(server.url, "classify", IMAGES[:10], retries=2)
 
 
-def test_a_slow_server_is_timed_out(server: Server, call: Call) -> None:
+def test_a_slow_server_is_timed_out(server: Server, carried: Call) -> None:
     server.turns = [Turn(delay_s=30)]
     with pytest.raises(TimedOut, match="no answer within read_timeout_s"):
-        call(server.url, "classify", IMAGES[:10], read_timeout_s=2)
+        carried(server.url, "classify", IMAGES[:10], read_timeout_s=2)
     assert len(server.infers) == 1
 
 
-def test_garbage_is_a_bad_answer(server: Server, call: Call) -> None:
+def test_garbage_is_a_bad_answer(server: Server, carried: Call) -> None:
     server.turns = [Turn(body=b"<html>Welcome to the captive portal</html>")]
     with pytest.raises(BadAnswer, match="expected an answer of the v2 protocol"):
-        call(server.url, "classify", IMAGES[:10])
+        carried(server.url, "classify", IMAGES[:10])
     server.turns = [Turn(body=b"not packed", headers=(("content-encoding", "gzip"),))]
     with pytest.raises(BadAnswer, match="the answer cannot be read"):
-        call(server.url, "classify", IMAGES[:10])
+        carried(server.url, "classify", IMAGES[:10])
 
 
 def test_one_bad_request_of_many_ends_the_call(server: Server, call: Call) -> None:
@@ -158,17 +162,17 @@ def test_one_bad_request_of_many_ends_the_call(server: Server, call: Call) -> No
     assert len(server.infers) < 5  # those that waited did not begin
 
 
-def test_nobody_there(call: Call) -> None:
+def test_nobody_there(carried: Call) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConnectionFailed, match=f"{url}.*: cannot connect; is the service running there?"):
-            call(url, "classify", IMAGES[:10], retries=1)
+            carried(url, "classify", IMAGES[:10], retries=1)
         assert isinstance(ConnectionFailed("x"), Unavailable)
-        assert call(url, "server_ready") is False
+        assert carried(url, "server_ready") is False
 
 
-def test_a_connection_that_does_not_come_is_timed_out(call: Call) -> None:
+def test_a_connection_that_does_not_come_is_timed_out(carried: Call) -> None:
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -177,7 +181,7 @@ def test_a_connection_that_does_not_come_is_timed_out(call: Call) -> None:
             other.setblocking(False)
             other.connect_ex(full.getsockname())
         with pytest.raises(TimedOut, match="no connection within connect_timeout_s"):
-            call(f"http://127.0.0.1:{full.getsockname()[1]}", "metadata", connect_timeout_s=0.3)
+            carried(f"http://127.0.0.1:{full.getsockname()[1]}", "metadata", connect_timeout_s=0.3)
         for other in others:
             other.close()
 
@@ -189,9 +193,11 @@ def test_an_address_that_is_none_is_refused(kind: type[Client] | type[AsyncClien
         kind(url)
 
 
-@pytest.mark.parametrize("options", [{"read_timeout_s": 0}, {"connect_timeout_s": -1}])
-def test_senseless_timeouts_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(InvalidInput, match="_timeout_s: expected seconds above 0"):
+@pytest.mark.parametrize(
+    "options", [{"read_timeout_s": 0}, {"connect_timeout_s": -1}, {"deadline_s": 0}, {"in_flight": 0}]
+)
+def test_senseless_settings_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(InvalidInput, match=f"{next(iter(options))}: expected"):
         Client("http://127.0.0.1:8000", **options)  # type: ignore[arg-type]
 
 
