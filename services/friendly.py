@@ -47,7 +47,7 @@ _SUMMARIES = {
     ),
     "straighten": (
         "Straightens image files of any size at their own",
-        'curl -F image=@photo.jpg -F canvas=fit -H "accept: image/png" -o straight.png "$URL/v1/straighten"',
+        'curl -F image=@photo.jpg -F canvas=fit -H "accept: image/png" -o large.png "$URL/v1/straighten"',
     ),
     "classify": ("Classifies image files as they are", 'curl -F image=@straight.png "$URL/v1/classify"'),
     AUGMENT: (

@@ -12,6 +12,7 @@ from gateway_in_process import make_links, make_settings
 from http_calls import problem
 
 from services.body import ByteBudget
+from services.decisions import LIMITS
 from services.friendly import friendly_routes
 from services.pipelines import Pipelines
 from services.recipe_routes import PREVIEW_DRAWS, PREVIEW_SEED
@@ -105,7 +106,7 @@ async def test_the_table_describes_the_routes_that_are_there(engine: Any, http: 
     pipelines = Pipelines(settings, make_links(engine, settings), read_manifest("digits"))
     routes = friendly_routes(pipelines, settings, ByteBudget(1))
     assert {route.path for route in routes} == {
-        *(f"/v1/{model}" for model in ("predict", "rectify", "classify", "augment")),
+        *(f"/v1/{model}" for model in ("predict", "rectify", "straighten", "classify", "augment")),
         *("/v1/recipes", "/v1/recipes/{name}", "/v1/recipes/{name}/preview.png"),
     }
     for route in routes:
@@ -118,7 +119,7 @@ async def test_the_table_describes_the_routes_that_are_there(engine: Any, http: 
             assert "expected some of" not in answer.text
             assert parameter.description
     (predict,) = (route for route in routes if route.path == "/v1/predict")
-    assert [parameter.name for parameter in predict.parameters] == ["images"]
+    assert [parameter.name for parameter in predict.parameters] == [*LIMITS, "images"]
     assert predict.gives == ("application/json", "image/png")
 
 

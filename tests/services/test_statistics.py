@@ -58,9 +58,11 @@ async def test_all_models_in_one_answer(http: httpx.AsyncClient, images: np.ndar
     assert {model["name"]: model["inference_count"] for model in models} == {
         "predict": 0,
         "rectify": 0,
+        "straighten": 0,
         "classify": 0,
         "warp": 3,
         "augment": 3,
+        "map": 0,
     }
     problem(await http.get("/v2/models/nobody/stats"), 404, "unknown-model")
     problem(await http.get("/v2/models/warp/versions/3/stats"), 404, "unknown-model")
