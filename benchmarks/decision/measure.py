@@ -205,8 +205,8 @@ def _of_situations(engine: Engine, data: datasets.Dataset, count: int) -> dict[s
 def _times_us(engine: Engine, images: NDArray[Any], runs: int = 15) -> dict[str, Any]:
     """The median processor time an image of localization, of rectification, and of a decision with all it takes.
 
-    In turn; what a decision takes beside the other two is the median of the differences. Processor time, of all threads,
-    as the machine may be shared.
+    In turn; what a decision takes beside the other two is the median of the differences. Processor time, of all
+    threads, as the machine may be shared.
     """
     calls = {"localize": engine.localize, "rectify": engine.rectify, "decide": engine.decide}
     found: dict[str, Any] = {}
