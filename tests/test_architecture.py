@@ -80,3 +80,9 @@ def test_what_the_sdk_may_import_of_the_core_is_light() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     roots = {name.split(".")[0] for name in loaded.split()}
     assert {"numpy", "stn_core"} <= roots <= sys.stdlib_module_names | {"numpy", "orjson", "stn_core"}
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """The tests' folders are no packages, and pytest imports files of one name as one module."""
+    names = [file.name for file in (CHECKOUT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
