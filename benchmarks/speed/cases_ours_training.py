@@ -1,32 +1,28 @@
-"""Our side of the training steps: the project's joint training, the original system's, and the making of batches."""
+"""Our side of the training steps: the project's joint training, and the making of batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import cycle
 from threading import Semaphore, Thread
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
-import tf_keras
 from contestant import Case
-from inputs import SEED, given
-from original_sampler import sample
+from inputs import SEED
 from shapes import TRAINING_BATCHES
+from training_batches import SHAPE, prepared_batches
 
 from stn_core.classifiers import build_classifier
 from stn_core.datasets import sample_digits
-from stn_core.geometry import Size, identity
-from stn_core.localization import build_localization, theta_of
+from stn_core.geometry import Size
+from stn_core.localization import build_localization
 from stn_core.recipes import load_recipe
 from stn_core.stream import Batch, DistortionStream
 from stn_core.training.fitting import Journal
 from stn_core.training.phases import train_together
 from stn_core.training.plan import TrainingPlan
 
-SHAPE = (28, 28, 1)
 RATE = 1e-4  # slow, so that none of the trainings goes astray in a long contest
 NO_END = 10_000_000
 
@@ -66,36 +62,12 @@ def ours(batch_size: int) -> Case:
         joint_localization_factor=1.0,
         corner_weight=0.0,
     )
-    stream: Any = OneByOne(cycle(_batches(batch_size)))
+    stream: Any = OneByOne(cycle(prepared_batches(batch_size)))
     localization, classifier = build_localization("tutorial", SHAPE), build_classifier("cnn", SHAPE)
     journal = Journal(progress=lambda *_: None)
     training = Thread(target=train_together, args=(classifier, localization, stream, plan, journal), daemon=True)
     training.start()
     return lambda: stream.step(training), batch_size
-
-
-def original(batch_size: int) -> Case:
-    localization, classifier = build_localization("tutorial", SHAPE), build_classifier("cnn", SHAPE)
-    weights = [*classifier.trainable_variables, *localization.trainable_variables]
-    optimizer = tf_keras.optimizers.Adam(RATE)
-    optimizer.build(weights)
-    loss_of = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-    @tf.function
-    def step(images: Any, labels: Any) -> Any:
-        with tf.GradientTape() as tape:
-            straight = sample(images, theta_of(localization(images, training=True)))
-            loss = loss_of(labels, classifier(straight, training=True))
-        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
-        return loss
-
-    batches = cycle(_batches(batch_size))
-    return partial(_with_next, step, batches), batch_size
-
-
-def _with_next(step: Callable[[Any, Any], Any], batches: Iterator[Batch]) -> None:
-    batch = next(batches)
-    step(batch.images, batch.labels)
 
 
 def distortion(batch_size: int) -> Case:
@@ -104,22 +76,4 @@ def distortion(batch_size: int) -> Case:
     return partial(next, stream.batches()), batch_size
 
 
-def _batches(size: int) -> list[Batch]:
-    """Several, as networks that see one alone again and again soon have nothing left to learn."""
-    images, labels = given("images"), given("labels")
-    nothing = tf.constant(identity(size), tf.float32)
-    return [
-        Batch(
-            tf.constant(images[first : first + size]),
-            nothing,
-            tf.constant(np.ones(size, bool)),
-            tf.constant(labels[first : first + size]),
-            nothing,
-        )
-        for first in range(0, len(images) - size + 1, size)
-    ]
-
-
-CASES = {
-    f"{case.__name__} {size}": partial(case, size) for case in (ours, original, distortion) for size in TRAINING_BATCHES
-}
+CASES = {f"{case.__name__} {size}": partial(case, size) for case in (ours, distortion) for size in TRAINING_BATCHES}

@@ -23,11 +23,12 @@ from stn_core.datasets import sample_digits, to_float
 from stn_core.recipes import load_recipe
 
 OURS, PEERS = Contestant("cases_ours_training", of_peers=False), Contestant("cases_peers_training", of_peers=True)
+ORIGINAL = Contestant("cases_original_training", of_peers=False)
 DEFAULTS = {"rounds": 15, "seconds": 1.0}
 LANES = [
     Lane(f"{name} {size}", side, f"{name} {size}")
     for size in TRAINING_BATCHES
-    for side, name in ((OURS, "ours"), (OURS, "original"), (PEERS, "pytorch"), (OURS, "distortion"))
+    for side, name in ((OURS, "ours"), (ORIGINAL, "original"), (PEERS, "pytorch"), (OURS, "distortion"))
 ]
 COMPARISONS = [
     Comparison(f"ours {size}", f"{theirs} {size}", target)
@@ -44,7 +45,7 @@ def measure(rounds: int, seconds: float) -> dict[str, Any]:
     distorted = augment(digits.images[order], load_recipe("tutorial-mix"), SEED).images
     with (
         handed_over(images=to_float(distorted), labels=digits.labels[order]) as folder,
-        contestants([OURS, PEERS], **{VARIABLE: str(folder)}) as processes,
+        contestants([OURS, ORIGINAL, PEERS], **{VARIABLE: str(folder)}) as processes,
     ):
         found = compete(LANES, processes, rounds, seconds)
     part = results(found, COMPARISONS)
