@@ -183,6 +183,8 @@ def _start(config: dict[str, Any], signals: _StopSignals) -> None:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     schema = ServeDeploySchema.model_validate(config)
     ray_utils.set_sigterm_handler = lambda handler: None  # Ray's raise SystemExit
+    # Nobody asks Ray's agent without a dashboard: it else serves HTTP on a port that one Ray of a machine alone gets.
+    ray_utils.get_dashboard_dependency_error = lambda: ImportError("not asked for")
     for unasked in _UNASKED_PROCESSES:
         setattr(Node, unasked, lambda *_, **__: None)
     ray.init(
