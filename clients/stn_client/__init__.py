@@ -13,7 +13,7 @@ from stn_client.async_client import AsyncClient
 from stn_client.client import Client
 from stn_client.errors import BadAnswer, ConnectionFailed, NotAllowed
 from stn_client.files import picture_files
-from stn_client.results import Augmentation, Classification, Prediction, Rectification, Row, Warping
+from stn_client.results import Augmentation, Classification, Prediction, Rectification, Row, Straightening, Warping
 from stn_core.errors import (
     BadBody,
     BadRecipe,
@@ -45,6 +45,7 @@ __all__ = [
     "Rectification",
     "Row",
     "StnError",
+    "Straightening",
     "TimedOut",
     "TooLarge",
     "Unavailable",

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_client.images import Kind, Ready, ready, sent_dtype
+from stn_client.encoded import seen_size
+from stn_client.images import Kind, Reading, Ready, ready, sent_dtype
 from stn_client.inputs import Beside
 from stn_client.splitting import Room
 from stn_core.draws import Numbering
@@ -32,6 +33,14 @@ class Batch:
     inputs: Arrays
     gray: bool
     errors: Mapping[int, StnError]
+
+    @property
+    def source_size(self) -> tuple[int, int]:
+        """The (height, width) of the images; zeros where the beginning of an encoded picture does not tell."""
+        images = self.inputs["images"]
+        if images.dtype == object:
+            return seen_size(images[0]) or (0, 0)
+        return images.shape[1], images.shape[2]
 
     def halves(self) -> tuple[Batch, Batch]:
         """The images to be sent in two parts; the errors stay out."""
@@ -123,9 +132,9 @@ class Former:
     An image that cannot be sent raises its error, or takes its place in the batch if ``keep``.
     """
 
-    def __init__(self, room: Room, alongside: Alongside, unit_range: bool, keep: bool) -> None:
+    def __init__(self, room: Room, alongside: Alongside, reading: Reading, keep: bool) -> None:
         self._room, self._alongside = room, alongside
-        self._unit_range, self._keep = unit_range, keep
+        self._reading, self._keep = reading, keep
         self._row_bytes = alongside.row_bytes
         self._start = 0
         self._kind: Kind | None = None
@@ -135,7 +144,7 @@ class Former:
         """Takes the next image; the batches that are full with it, or were full without it."""
         full: tuple[Batch, ...] = ()
         try:
-            one = ready(image, self._unit_range)
+            one = ready(image, self._reading)
             self._room.check(one.sent_bytes + self._row_bytes)
         except StnError as error:
             place = self._start + self._count

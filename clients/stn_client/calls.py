@@ -12,20 +12,33 @@ from stn_client.answers import Answer, Gathered, Part, Settled, Whole, read_answ
 from stn_client.batches import Alongside, Batch, Failed, Formed, bare
 from stn_client.errors import BadAnswer
 from stn_client.flow import Deadline, Failure, Flow, Request, Response, Retry, exchange
+from stn_client.images import Reading
 from stn_client.inputs import checked_recipe, checked_seed, ids_beside, theta_beside
-from stn_client.models import AUGMENT, CLASSIFY, PREDICT, RECTIFY, WARP, Model, R
-from stn_client.options import Chosen
-from stn_client.results import Augmentation, Classification, Prediction, Rectification, Warping
+from stn_client.models import (
+    AUGMENT,
+    CLASSIFY,
+    PREDICT,
+    RECTIFY,
+    STRAIGHTEN,
+    STRAIGHTEN_WITH_MASK,
+    WARP,
+    Model,
+    R,
+)
+from stn_client.options import Chosen, canvas_of, limits_of, mask_of
+from stn_client.results import Augmentation, Classification, Prediction, Rectification, Straightening, Warping
 from stn_client.sources import Source
 from stn_client.splitting import Limits, Room
 from stn_core.draws import Numbering
-from stn_core.errors import BadBody, BadRecipe, InvalidInput, StnError, TooLarge, UnknownModel
+from stn_core.errors import BadBody, BadRecipe, InvalidInput, StnError, TooLarge, UnknownModel, Unsupported
 from stn_core.wire import encode_request
 
 READY_TIMEOUT_S = 5.0
 # Errors that one image of a request may have called forth, so that the others may pass without it; and those, of the
 # same kind, that have nothing to do with images.
 REFUSALS, OTHER_REFUSALS = (InvalidInput, TooLarge), (BadBody, BadRecipe)
+NO_PARAMETERS: Mapping[str, Any] = {}
+READ_AS_USUAL = Reading()
 
 
 @dataclass(frozen=True)
@@ -35,12 +48,23 @@ class Call(Generic[R]):
     model: Model[R]
     source: Source
     alongside: Alongside
-    parameters: Mapping[str, Any] | None
+    parameters: Mapping[str, Any]
     chosen: Chosen
+    outputs: list[str] | None
+    """Those to ask for by name; None for all that there are."""
 
     def room(self, limits: Limits) -> Room:
         """What goes in one request."""
         return Room.within(limits, len(orjson.dumps(self.parameters)), self.chosen.batch_images)
+
+    def keeps(self, error: StnError) -> bool:
+        """Whether an image that is refused with this error keeps it, and harms no other."""
+        refusals = (*REFUSALS, Unsupported) if self.model.of_any_size else REFUSALS  # a canvas, for some thetas
+        return self.chosen.keep and isinstance(error, refusals) and not isinstance(error, OTHER_REFUSALS)
+
+    def may_fit_in_parts(self, error: StnError) -> bool:
+        """Whether fewer images may pass: what comes out may be larger than what went in, and nobody knew."""
+        return self.model.of_any_size and isinstance(error, TooLarge)
 
     def part(self, settled: Settled) -> R:
         """The result of one batch."""
@@ -66,6 +90,14 @@ class Calls:
     def rectify(self, images: object, **options: Any) -> Call[Rectification]:
         return self._call(RECTIFY, images, options)
 
+    def straighten(self, images: object, **options: Any) -> Call[Straightening]:
+        model = STRAIGHTEN_WITH_MASK if mask_of(options) else STRAIGHTEN
+        canvas = canvas_of(options)
+        # One array has images of one size: where each comes out at its own, pixels go and come as files.
+        own_sizes = "height" not in canvas and ("max_side_px" in canvas or canvas["canvas"] == "fit")
+        reading = Reading(any_size=True, as_png=own_sizes)
+        return self._call(model, images, options, parameters=canvas, reading=reading)
+
     def classify(self, images: object, **options: Any) -> Call[Classification]:
         return self._call(CLASSIFY, images, options)
 
@@ -73,7 +105,8 @@ class Calls:
         def alongside(count: int | None) -> Alongside:
             return Alongside({"theta": theta_beside(theta, count)})
 
-        return self._call(WARP, images, options, alongside, unit_range=False)  # it is linear: any values will do
+        reading = Reading(unit_range=False)  # it is linear: any values will do
+        return self._call(WARP, images, options, alongside, reading=reading)
 
     def warp_alone(self, images: object, theta: object, **options: Any) -> Call[Warping]:
         """``warp`` for images that come back as an array, without errors beside it; InvalidInput to keep errors."""
@@ -130,10 +163,11 @@ class Calls:
         except StnError as error:
             if isinstance(error, TooLarge):
                 self._limits = None  # the server was restarted with others: ask again before the next call
-            if not call.chosen.keep or not isinstance(error, REFUSALS) or isinstance(error, OTHER_REFUSALS):
-                raise
-            if len(batch.places) == 1:
+            alone = len(batch.places) == 1
+            if alone and call.keeps(error):
                 return [Part((), None, {batch.places[0]: bare(error)})]
+            if alone or not (call.keeps(error) or call.may_fit_in_parts(error)):
+                raise
         else:
             return [Part(batch.places, answer, {})]
         first, second = batch.halves()
@@ -141,7 +175,7 @@ class Calls:
 
     def _infer(self, call: Call[Any], batch: Batch) -> Flow[Answer]:
         model = call.model
-        message = encode_request(batch.inputs, outputs=model.asked, parameters=call.parameters)
+        message = encode_request(batch.inputs, call.outputs, call.parameters)
         path = f"/v2/models/{model.name}/infer"
         request = Request("POST", path, message.parts, message.headers, deadline=call.chosen.deadline)
         try:
@@ -157,12 +191,15 @@ class Calls:
         images: object,
         options: Mapping[str, Any],
         alongside: Callable[[int | None], Alongside] = lambda count: Alongside({}),
-        parameters: Mapping[str, Any] | None = None,
-        unit_range: bool = True,
+        parameters: Mapping[str, Any] = NO_PARAMETERS,
+        reading: Reading = READ_AS_USUAL,
     ) -> Call[R]:
-        chosen = Chosen.of(options, self._deadline_s)
-        source = Source.of(images, unit_range, one_by_one=chosen.keep)
-        return Call(model, source, alongside(source.count), parameters, chosen)
+        chosen = Chosen.of(options, self._deadline_s, model.options)
+        source = Source.of(images, reading, chosen.keep)
+        limits = limits_of(options)
+        # What is decided is not asked for by name: whether there is a confidence is for the bundle to say.
+        outputs = None if limits or model.outputs_vary else model.named
+        return Call(model, source, alongside(source.count), {**parameters, **limits}, chosen, outputs)
 
 
 def _read_json_object(answer: Response) -> dict[str, Any]:

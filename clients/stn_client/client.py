@@ -20,9 +20,9 @@ from stn_client.connected import Connected
 from stn_client.flow import Deadline, Flow, Request, T
 from stn_client.images import Images
 from stn_client.models import R
-from stn_client.options import Options, WarpOptions
+from stn_client.options import Options, RectifyOptions, StraightenOptions, WarpOptions
 from stn_client.progress import telling
-from stn_client.results import Augmentation, Classification, Prediction, Rectification, Warping
+from stn_client.results import Augmentation, Classification, Prediction, Rectification, Straightening, Warping
 from stn_client.transport import Link
 
 
@@ -37,13 +37,17 @@ class Client(Connected[Link]):
     ``ConnectionFailed``, ``NotAllowed`` and ``BadAnswer`` of ``stn_client.errors``.
     """
 
-    def predict(self, images: Images, **options: Unpack[Options]) -> Prediction:
+    def predict(self, images: Images, **options: Unpack[RectifyOptions]) -> Prediction:
         """Each image straightened and classified: label, probabilities, theta and the rectified image."""
         return self._gather(self._calls.predict(images, **options))
 
-    def rectify(self, images: Images, **options: Unpack[Options]) -> Rectification:
+    def rectify(self, images: Images, **options: Unpack[RectifyOptions]) -> Rectification:
         """Each image straightened, and the theta that did it."""
         return self._gather(self._calls.rectify(images, **options))
+
+    def straighten(self, images: Images, **options: Unpack[StraightenOptions]) -> Straightening:
+        """Each image straightened at its own size and channels: images and files of mixed sizes in one call."""
+        return self._gather(self._calls.straighten(images, **options))
 
     def classify(self, images: Images, **options: Unpack[Options]) -> Classification:
         """The label and the probabilities of each image as it is, not straightened."""
@@ -168,13 +172,17 @@ class Stream:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def predict(self, images: Images, **options: Unpack[Options]) -> Generator[Prediction, None, None]:
+    def predict(self, images: Images, **options: Unpack[RectifyOptions]) -> Generator[Prediction, None, None]:
         """See ``Client.predict``."""
         return self._client._parts(self._client._calls.predict(images, **options))
 
-    def rectify(self, images: Images, **options: Unpack[Options]) -> Generator[Rectification, None, None]:
+    def rectify(self, images: Images, **options: Unpack[RectifyOptions]) -> Generator[Rectification, None, None]:
         """See ``Client.rectify``."""
         return self._client._parts(self._client._calls.rectify(images, **options))
+
+    def straighten(self, images: Images, **options: Unpack[StraightenOptions]) -> Generator[Straightening, None, None]:
+        """See ``Client.straighten``."""
+        return self._client._parts(self._client._calls.straighten(images, **options))
 
     def classify(self, images: Images, **options: Unpack[Options]) -> Generator[Classification, None, None]:
         """See ``Client.classify``."""
