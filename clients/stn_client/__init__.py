@@ -25,6 +25,7 @@ from stn_core.errors import (
     TooLarge,
     Unavailable,
     UnknownModel,
+    UnknownRecipe,
     Unsupported,
 )
 
@@ -50,6 +51,7 @@ __all__ = [
     "TooLarge",
     "Unavailable",
     "UnknownModel",
+    "UnknownRecipe",
     "Unsupported",
     "Warping",
     "picture_files",

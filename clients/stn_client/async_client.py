@@ -17,7 +17,7 @@ from stn_client.connected import Connected
 from stn_client.flow import Flow, Request, T
 from stn_client.images import AsyncImages
 from stn_client.models import R
-from stn_client.options import Options, RectifyOptions, StraightenOptions, WarpOptions
+from stn_client.options import AugmentOptions, Options, RectifyOptions, StraightenOptions, WarpOptions
 from stn_client.progress import telling
 from stn_client.results import Augmentation, Classification, Prediction, Rectification, Straightening, Warping
 from stn_client.transport import AsyncLink
@@ -55,7 +55,7 @@ class AsyncClient(Connected[AsyncLink]):
         recipe: str | Mapping[str, Any],
         seed: int,
         ids: ArrayLike | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[AugmentOptions],
     ) -> Augmentation:
         """See ``Client.augment``."""
         return await self._gather(self._calls.augment(images, recipe, seed, ids, **options))
@@ -72,6 +72,18 @@ class AsyncClient(Connected[AsyncLink]):
     async def metadata(self) -> dict[str, Any]:
         """See ``Client.metadata``."""
         return await self._run(self._calls.metadata())
+
+    async def recipes(self) -> dict[str, dict[str, Any]]:
+        """See ``Client.recipes``."""
+        return await self._run(self._calls.recipes())
+
+    async def recipe(self, name: str) -> dict[str, Any]:
+        """See ``Client.recipe``."""
+        return await self._run(self._calls.recipe(name))
+
+    async def shadow(self) -> dict[str, Any]:
+        """See ``Client.shadow``."""
+        return await self._run(self._calls.shadow())
 
     async def close(self) -> None:
         """Closes the connections; the client cannot be used after."""
@@ -176,7 +188,7 @@ class AsyncStream:
         recipe: str | Mapping[str, Any],
         seed: int,
         ids: ArrayLike | Iterator[int] | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[AugmentOptions],
     ) -> AsyncGenerator[Augmentation, None]:
         """See ``Client.augment`` and ``Stream.augment``."""
         return self._client._parts(self._client._calls.augment(images, recipe, seed, ids, **options))

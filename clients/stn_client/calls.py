@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic
+from urllib.parse import quote
 
 import orjson
 
+from stn_client.annotating import annotated
 from stn_client.answers import Answer, Gathered, Part, Settled, Whole, read_answer
 from stn_client.batches import Alongside, Batch, Failed, Formed, bare
 from stn_client.errors import BadAnswer
@@ -25,7 +27,7 @@ from stn_client.models import (
     Model,
     R,
 )
-from stn_client.options import Chosen, canvas_of, limits_of, mask_of
+from stn_client.options import Chosen, canvas_of, copies_of, limits_of, mask_of
 from stn_client.results import Augmentation, Classification, Prediction, Rectification, Straightening, Warping
 from stn_client.sources import Source
 from stn_client.splitting import Limits, Room
@@ -118,11 +120,16 @@ class Calls:
         self, images: object, recipe: object, seed: object, ids: object = None, **options: Any
     ) -> Call[Augmentation]:
         def alongside(count: int | None) -> Alongside:
-            # Ids of the whole call: equal images are numbered among all of them, however it is split.
+            # Ids of the whole call: equal images, such as copies, are numbered among all of them, however it is split.
             return Alongside({}, Numbering()) if ids is None else Alongside({"ids": ids_beside(ids, count)})
 
         parameters = {"recipe": checked_recipe(recipe), "seed": checked_seed(seed)}
-        return self._call(AUGMENT, images, options, alongside, parameters)
+        copies = copies_of(options)
+        call = self._call(AUGMENT, images, options, alongside, parameters, copies=copies)
+        if (given := options.get("annotations")) is None:
+            return call
+        result = annotated(AUGMENT.result, given, call.source.count, copies)
+        return replace(call, model=AUGMENT._replace(result=result))
 
     def server_ready(self) -> Flow[bool]:
         answer = yield Request("GET", "/v2/health/ready", read_timeout_s=READY_TIMEOUT_S)
@@ -130,6 +137,15 @@ class Calls:
 
     def metadata(self, deadline: Deadline | None = None) -> Flow[dict[str, Any]]:
         return exchange(Request("GET", "/v2", deadline=deadline), self._retry, _read_json_object)
+
+    def recipes(self) -> Flow[dict[str, dict[str, Any]]]:
+        return exchange(Request("GET", "/v1/recipes"), self._retry, _read_recipes)
+
+    def recipe(self, name: str) -> Flow[dict[str, Any]]:
+        return exchange(Request("GET", f"/v1/recipes/{quote(name, safe='')}"), self._retry, _read_json_object)
+
+    def shadow(self) -> Flow[dict[str, Any]]:
+        return exchange(Request("GET", "/v1/shadow"), self._retry, _read_json_object)
 
     def limits(self, deadline: Deadline | None) -> Flow[Limits]:
         """What the server takes, as it said when it was asked last."""
@@ -193,9 +209,10 @@ class Calls:
         alongside: Callable[[int | None], Alongside] = lambda count: Alongside({}),
         parameters: Mapping[str, Any] = NO_PARAMETERS,
         reading: Reading = READ_AS_USUAL,
+        copies: int = 1,
     ) -> Call[R]:
         chosen = Chosen.of(options, self._deadline_s, model.options)
-        source = Source.of(images, reading, chosen.keep)
+        source = Source.of(images, reading, chosen.keep, copies)
         limits = limits_of(options)
         # What is decided is not asked for by name: whether there is a confidence is for the bundle to say.
         outputs = None if limits or model.outputs_vary else model.named
@@ -210,3 +227,10 @@ def _read_json_object(answer: Response) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BadAnswer(f"expected a JSON object, got {type(document).__name__}")
     return document
+
+
+def _read_recipes(answer: Response) -> dict[str, dict[str, Any]]:
+    try:
+        return {recipe["name"]: recipe for recipe in _read_json_object(answer)["recipes"]}
+    except (KeyError, TypeError):
+        raise BadAnswer("expected recipes, each with its name, got another JSON object") from None

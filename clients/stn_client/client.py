@@ -20,7 +20,7 @@ from stn_client.connected import Connected
 from stn_client.flow import Deadline, Flow, Request, T
 from stn_client.images import Images
 from stn_client.models import R
-from stn_client.options import Options, RectifyOptions, StraightenOptions, WarpOptions
+from stn_client.options import AugmentOptions, Options, RectifyOptions, StraightenOptions, WarpOptions
 from stn_client.progress import telling
 from stn_client.results import Augmentation, Classification, Prediction, Rectification, Straightening, Warping
 from stn_client.transport import Link
@@ -66,12 +66,13 @@ class Client(Connected[Link]):
         recipe: str | Mapping[str, Any],
         seed: int,
         ids: ArrayLike | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[AugmentOptions],
     ) -> Augmentation:
         """Each image distorted by its own draw of ``recipe`` (a name, or a recipe itself), with the theta that did it.
 
-        A pure function of images, recipe and seed. An image's draw depends on its content; the ``ids [N]`` (whole
-        numbers from 0) that you give instead number the images yourself.
+        A pure function of images, recipe and seed. An image's draw depends on its content; the ``ids`` (whole numbers
+        from 0) that you give instead number the images that come out yourself. ``copies`` makes several of each, and
+        ``annotations`` move with their images.
         """
         return self._gather(self._calls.augment(images, recipe, seed, ids, **options))
 
@@ -87,6 +88,18 @@ class Client(Connected[Link]):
     def metadata(self) -> dict[str, Any]:
         """What the service says of itself: name, version, extensions, limits."""
         return self._run(self._calls.metadata())
+
+    def recipes(self) -> dict[str, dict[str, Any]]:
+        """What there is to say of each shipped recipe, by its name: description, family of theta, canvas, ..."""
+        return self._run(self._calls.recipes())
+
+    def recipe(self, name: str) -> dict[str, Any]:
+        """A shipped recipe as data, to be changed and given to ``augment``; UnknownRecipe if there is none."""
+        return self._run(self._calls.recipe(name))
+
+    def shadow(self) -> dict[str, Any]:
+        """What rectification changed, as far as the service compares it: see its setting ``shadow_share``."""
+        return self._run(self._calls.shadow())
 
     def close(self) -> None:
         """Closes the connections; the client cannot be used after."""
@@ -200,7 +213,7 @@ class Stream:
         recipe: str | Mapping[str, Any],
         seed: int,
         ids: ArrayLike | Iterator[int] | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[AugmentOptions],
     ) -> Generator[Augmentation, None, None]:
         """See ``Client.augment``; ``ids`` may be an iterator, which gives one for each image."""
         return self._client._parts(self._client._calls.augment(images, recipe, seed, ids, **options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from stn_client.options import Options, RectifyOptions, StraightenOptions
+from stn_client.options import AugmentOptions, Options, RectifyOptions, StraightenOptions
 from stn_client.results import Augmentation, Classification, Prediction, Rectification, Straightening, Warping
 
 R = TypeVar("R")
@@ -95,8 +95,9 @@ CLASSIFY = Model("classify", _READ, _of(Classification))
 WARP = Model("warp", {"images": PICTURES}, _of(Warping))
 AUGMENT = Model(
     "augment",
-    {"images": PICTURES, "theta": "FP64", "exact": "BOOL"},
+    {"images": PICTURES, "theta": "FP64", "exact": "BOOL", "source_size": SENT_SIZES},
     _augmentation,
     {"theta_rectifying": "FP64"},
+    AugmentOptions.__optional_keys__,
     outputs_vary=True,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypedDict
 
@@ -11,6 +11,7 @@ import numpy as np
 from stn_client.flow import Deadline
 from stn_client.progress import Progress, checked_progress
 from stn_client.splitting import ENOUGH_IMAGES, ENOUGH_IMAGES_TO_KEEP
+from stn_core.annotations import Annotations
 from stn_core.errors import InvalidInput
 
 MOST = {
@@ -81,6 +82,15 @@ class StraightenOptions(RectifyOptions, total=False):
     """Whether the result has the mask of what was read from inside the source."""
 
 
+class AugmentOptions(Options, total=False):
+    """What ``augment`` takes."""
+
+    copies: int
+    """How many distorted images to make of each, one after another in the result."""
+    annotations: Iterable[Annotations | None] | None
+    """What is annotated on each image, which then moves with it: one for each, or None."""
+
+
 @dataclass(frozen=True)
 class Chosen:
     """Options as they hold for one call."""
@@ -144,6 +154,14 @@ def canvas_of(given: Mapping[str, Any]) -> dict[str, str | int]:
     if not isinstance(size, tuple | list) or len(size) != 2:
         raise InvalidInput(f"{expected} a whole number of px from 1, got {size!r}")
     return {"canvas": canvas, "height": _side(expected, size[0]), "width": _side(expected, size[1])}
+
+
+def copies_of(given: Mapping[str, Any]) -> int:
+    """How many images ``augment`` is to make of each; InvalidInput if it is no whole number from 1."""
+    copies = given.get("copies", 1)
+    if not isinstance(copies, int | np.integer) or isinstance(copies, bool) or copies < 1:
+        raise InvalidInput(f"copies: expected a whole number from 1, got {copies!r}")
+    return int(copies)
 
 
 def mask_of(given: Mapping[str, Any]) -> bool:

@@ -146,7 +146,9 @@ class Augmentation(Rows):
 
     ``theta_rectifying`` is the inverse of ``theta`` and straightens them; None for a spline, which has no inverse. Both
     are exact where ``exact [N]`` is true; where it is false, an ``elastic`` step moved pixels too. ``by_imgaug`` names
-    the recipe's steps that no warp composes with, which imgaug applies image by image and so much slower.
+    the recipe's steps that no warp composes with, which imgaug applies image by image and so much slower. With
+    ``copies``, those of an image follow one another. ``annotations [N]``: those that were given, moved with their
+    images (``stn_core.moving.MovedAnnotations``, or None); None if none were.
     """
 
     images: NDArray[Any]
@@ -154,7 +156,10 @@ class Augmentation(Rows):
     theta_rectifying: NDArray[np.float64] | None
     exact: NDArray[np.bool_]
     by_imgaug: tuple[str, ...]
+    annotations: NDArray[Any] | None = None
+    source_size: NDArray[np.int64] | None = None
     _images: ClassVar[str | None] = "images"
+    _untabled: ClassVar[tuple[str, ...]] = ("annotations",)
 
 
 def _pixels(image: Any) -> NDArray[Any]:
