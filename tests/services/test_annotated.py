@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -131,8 +132,7 @@ async def test_a_list_that_does_not_fit_the_files(
     answer = await http.post("/v1/augment", **message, **as_files(FILES[:2]))
     detail = problem(answer, 400, "bad-body")
     assert "results" not in answer.json()
-    with pytest.raises(AssertionError, match=expected):
-        raise AssertionError(detail)
+    assert re.search(expected, detail), detail
 
 
 async def test_where_they_do_not_belong(http: httpx.AsyncClient) -> None:
