@@ -34,7 +34,7 @@ ONE_HOME = {  # a library that one room alone may import
     "cv2": ("stn_core/plain_pictures.py",),
     "typer": ("stn_cli/",),
     "rich": ("stn_cli/", "clients/stn_client/progress.py"),
-    "pandas": ("clients/stn_client/results.py",),
+    "pandas": ("clients/stn_client/rows.py",),
     "httpx": ("clients/",),
 }
 MAX_LINES = 400

@@ -13,7 +13,7 @@ from stn_client.async_client import AsyncClient
 from stn_client.client import Client
 from stn_client.errors import BadAnswer, ConnectionFailed, NotAllowed
 from stn_client.files import picture_files
-from stn_client.results import Augmentation, Classification, Prediction, Rectification, Row, Warping
+from stn_client.results import Augmentation, Classification, Prediction, Rectification, Row, Straightening, Warping
 from stn_core.errors import (
     BadBody,
     BadRecipe,
@@ -25,6 +25,7 @@ from stn_core.errors import (
     TooLarge,
     Unavailable,
     UnknownModel,
+    UnknownRecipe,
     Unsupported,
 )
 
@@ -45,10 +46,12 @@ __all__ = [
     "Rectification",
     "Row",
     "StnError",
+    "Straightening",
     "TimedOut",
     "TooLarge",
     "Unavailable",
     "UnknownModel",
+    "UnknownRecipe",
     "Unsupported",
     "Warping",
     "picture_files",

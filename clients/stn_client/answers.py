@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stn_client.batches import Batch
 from stn_client.errors import BadAnswer
 from stn_client.flow import Response
-from stn_client.models import OPTIONAL_OUTPUTS, Model, R
+from stn_client.models import MASKS, PICTURES, SENT_SIZES, Model, R
 from stn_core.errors import BadTensor, StnError
 from stn_core.tensors import datatype_of
 from stn_core.wire import HEADER_LENGTH, decode_response
@@ -20,9 +20,14 @@ from stn_core.wire import HEADER_LENGTH, decode_response
 # What stands in the row of an image that has an error, by the kind of the datatype, ...
 FILLS: dict[str, Any] = {"i": -1, "u": 0, "f": np.nan, "b": False}
 # ... and the shape of a row where no image at all has an answer to take it from.
-NO_ROW: dict[str, tuple[int, ...]] = {"label": (), "exact": (), "probabilities": (0,), "theta": (2, 3)}
+NO_ROW: dict[str, tuple[int, ...]] = {
+    "label": (), "exact": (), "probabilities": (0,), "theta": (2, 3), "rectified_size": (2,), "source_size": (2,),
+}  # fmt: skip
 NO_IMAGE = (0, 0)
-DTYPES = {"INT64": np.int64, "FP32": np.float32, "FP64": np.float64, "BOOL": np.bool_, None: np.uint8}
+DTYPES: dict[str, Any] = {
+    "INT64": np.int64, "FP32": np.float32, "FP64": np.float64, "BOOL": np.bool_,
+    PICTURES: np.uint8, MASKS: np.uint8, SENT_SIZES: np.int64,
+}  # fmt: skip
 
 
 class Answer(NamedTuple):
@@ -56,23 +61,33 @@ def read_answer(response: Response, model: Model[Any], batch: Batch) -> Answer:
     except (StnError, ValueError) as error:
         raise BadAnswer(f"expected an answer of the v2 protocol from model {model.name}: {error}") from None
     images, found = batch.inputs["images"], decoded.outputs
-    of_images = "UINT8" if images.dtype == object else datatype_of(images)
-    outputs = {}
-    for name, datatype in model.outputs.items():
-        if name not in found:
-            if name in OPTIONAL_OUTPUTS:
-                continue
+    sent_as = "BYTES" if images.dtype == object else datatype_of(images)
+    outputs: dict[str, NDArray[Any]] = {}
+    for name in (*model.outputs, *model.by_choice):
+        kind = model.kind(name)
+        if kind == SENT_SIZES:
+            outputs[name] = np.tile(np.array(batch.source_size, np.int64), (len(images), 1))
+        elif name in found:
+            outputs[name] = _checked(found[name], name, model, sent_as, len(images))
+            if kind == MASKS or (kind == PICTURES and batch.gray):  # as the caller's images were
+                outputs[name] = _without_one_channel(outputs[name])
+        elif name not in model.by_choice:
             raise BadAnswer(f"expected the output {name} from model {model.name}, got {', '.join(found) or 'none'}")
-        output, expected = found[name], datatype or of_images
-        if datatype_of(output) != expected or output.shape[:1] != images.shape[:1]:
-            raise BadAnswer(
-                f"{name}: expected {expected} [{len(images)}, ...] from model {model.name}, "
-                f"got {datatype_of(output)} {list(output.shape)}"
-            )
-        if datatype is None and batch.gray and output.ndim == 4 and output.shape[-1] == 1:
-            output = output[..., 0]  # as the caller's images were
-        outputs[name] = output
     return Answer(outputs, decoded.parameters)
+
+
+def _checked(output: NDArray[Any], name: str, model: Model[Any], sent_as: str, count: int) -> NDArray[Any]:
+    expected = model.datatype(name, sent_as)
+    if datatype_of(output) != expected or output.shape[:1] != (count,):
+        raise BadAnswer(
+            f"{name}: expected {expected} [{count}, ...] from model {model.name}, "
+            f"got {datatype_of(output)} {list(output.shape)}"
+        )
+    return output
+
+
+def _without_one_channel(output: NDArray[Any]) -> NDArray[Any]:
+    return output[..., 0] if output.ndim == 4 and output.shape[-1] == 1 else output
 
 
 class Gathered(Generic[R]):
@@ -98,12 +113,10 @@ class Gathered(Generic[R]):
         """The result of all parts, with ``index`` and ``errors``."""
         errors = dict(sorted(self._errors.items()))
         if not self._columns:
-            self._columns = {name: self._no_rows(name) for name in self._model.outputs if name not in OPTIONAL_OUTPUTS}
+            self._columns = {name: self._no_rows(name) for name in self._model.outputs}
         bad = [place - self._index.start for place in errors]
-        for column in self._columns.values():
-            for row in bad:
-                column[row] = np.zeros(NO_IMAGE, np.uint8) if column.dtype == object else FILLS[column.dtype.kind]
-        return self._model.result(self._columns, self._parameters, index=self._index, errors=errors)
+        columns = {name: self._filled(name, column, bad) for name, column in self._columns.items()}
+        return self._model.result(columns, self._parameters, index=self._index, errors=errors)
 
     def _add(self, places: Sequence[int], answer: Answer) -> None:
         if not self._columns:
@@ -128,10 +141,20 @@ class Gathered(Generic[R]):
             column[rows] = values
             return
         for row, value in zip(range(len(column))[rows] if isinstance(rows, slice) else rows, values, strict=True):
-            column[row] = value.copy()
+            column[row] = value if isinstance(value, bytes) else value.copy()
+
+    def _filled(self, name: str, column: NDArray[Any], bad: Sequence[int]) -> NDArray[Any]:
+        """``column`` with what stands in the rows that have no answer; texts as such."""
+        of_texts = self._model.kind(name) == "BYTES"
+        for row in bad:
+            if column.dtype != object:
+                column[row] = FILLS[column.dtype.kind]
+            else:
+                column[row] = b"" if of_texts else np.zeros(NO_IMAGE, np.uint8)
+        return np.array([text.decode("utf-8", "replace") for text in column]) if of_texts else column
 
     def _of_many_sizes(self, name: str, column: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
-        if self._model.outputs[name] is not None:  # only images may differ
+        if self._model.kind(name) not in (PICTURES, MASKS):  # only images may differ
             shapes = sorted({f"{one.dtype} {['N', *one.shape[1:]]}" for one in (column, values)})
             raise BadAnswer(f"{name}: expected the same shape in every answer, got {', '.join(shapes)}")
         images = np.empty(len(column), object)
@@ -140,8 +163,7 @@ class Gathered(Generic[R]):
         return images
 
     def _no_rows(self, name: str) -> NDArray[Any]:
-        datatype = self._model.outputs[name]
-        return np.empty((len(self._index), *NO_ROW.get(name, NO_IMAGE)), DTYPES[datatype])
+        return np.empty((len(self._index), *NO_ROW.get(name, NO_IMAGE)), DTYPES[self._model.kind(name)])
 
 
 class Whole(Generic[R]):

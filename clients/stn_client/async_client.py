@@ -17,9 +17,9 @@ from stn_client.connected import Connected
 from stn_client.flow import Flow, Request, T
 from stn_client.images import AsyncImages
 from stn_client.models import R
-from stn_client.options import Options, WarpOptions
+from stn_client.options import AugmentOptions, Options, RectifyOptions, StraightenOptions, WarpOptions
 from stn_client.progress import telling
-from stn_client.results import Augmentation, Classification, Prediction, Rectification, Warping
+from stn_client.results import Augmentation, Classification, Prediction, Rectification, Straightening, Warping
 from stn_client.transport import AsyncLink
 
 
@@ -29,13 +29,17 @@ class AsyncClient(Connected[AsyncLink]):
     Takes asynchronous iterables of images, too. Any other iterable is read in a thread, as are files.
     """
 
-    async def predict(self, images: AsyncImages, **options: Unpack[Options]) -> Prediction:
+    async def predict(self, images: AsyncImages, **options: Unpack[RectifyOptions]) -> Prediction:
         """See ``Client.predict``."""
         return await self._gather(self._calls.predict(images, **options))
 
-    async def rectify(self, images: AsyncImages, **options: Unpack[Options]) -> Rectification:
+    async def rectify(self, images: AsyncImages, **options: Unpack[RectifyOptions]) -> Rectification:
         """See ``Client.rectify``."""
         return await self._gather(self._calls.rectify(images, **options))
+
+    async def straighten(self, images: AsyncImages, **options: Unpack[StraightenOptions]) -> Straightening:
+        """See ``Client.straighten``."""
+        return await self._gather(self._calls.straighten(images, **options))
 
     async def classify(self, images: AsyncImages, **options: Unpack[Options]) -> Classification:
         """See ``Client.classify``."""
@@ -51,7 +55,7 @@ class AsyncClient(Connected[AsyncLink]):
         recipe: str | Mapping[str, Any],
         seed: int,
         ids: ArrayLike | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[AugmentOptions],
     ) -> Augmentation:
         """See ``Client.augment``."""
         return await self._gather(self._calls.augment(images, recipe, seed, ids, **options))
@@ -68,6 +72,18 @@ class AsyncClient(Connected[AsyncLink]):
     async def metadata(self) -> dict[str, Any]:
         """See ``Client.metadata``."""
         return await self._run(self._calls.metadata())
+
+    async def recipes(self) -> dict[str, dict[str, Any]]:
+        """See ``Client.recipes``."""
+        return await self._run(self._calls.recipes())
+
+    async def recipe(self, name: str) -> dict[str, Any]:
+        """See ``Client.recipe``."""
+        return await self._run(self._calls.recipe(name))
+
+    async def shadow(self) -> dict[str, Any]:
+        """See ``Client.shadow``."""
+        return await self._run(self._calls.shadow())
 
     async def close(self) -> None:
         """Closes the connections; the client cannot be used after."""
@@ -142,13 +158,19 @@ class AsyncStream:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
-    def predict(self, images: AsyncImages, **options: Unpack[Options]) -> AsyncGenerator[Prediction, None]:
+    def predict(self, images: AsyncImages, **options: Unpack[RectifyOptions]) -> AsyncGenerator[Prediction, None]:
         """See ``Client.predict``."""
         return self._client._parts(self._client._calls.predict(images, **options))
 
-    def rectify(self, images: AsyncImages, **options: Unpack[Options]) -> AsyncGenerator[Rectification, None]:
+    def rectify(self, images: AsyncImages, **options: Unpack[RectifyOptions]) -> AsyncGenerator[Rectification, None]:
         """See ``Client.rectify``."""
         return self._client._parts(self._client._calls.rectify(images, **options))
+
+    def straighten(
+        self, images: AsyncImages, **options: Unpack[StraightenOptions]
+    ) -> AsyncGenerator[Straightening, None]:
+        """See ``Client.straighten``."""
+        return self._client._parts(self._client._calls.straighten(images, **options))
 
     def classify(self, images: AsyncImages, **options: Unpack[Options]) -> AsyncGenerator[Classification, None]:
         """See ``Client.classify``."""
@@ -166,7 +188,7 @@ class AsyncStream:
         recipe: str | Mapping[str, Any],
         seed: int,
         ids: ArrayLike | Iterator[int] | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[AugmentOptions],
     ) -> AsyncGenerator[Augmentation, None]:
         """See ``Client.augment`` and ``Stream.augment``."""
         return self._client._parts(self._client._calls.augment(images, recipe, seed, ids, **options))

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_client.images import Kind, Ready, ready, sent_dtype
+from stn_client.encoded import seen_size
+from stn_client.images import Kind, Reading, Ready, ready, sent_dtype
 from stn_client.inputs import Beside
 from stn_client.splitting import Room
 from stn_core.draws import Numbering
@@ -32,6 +33,14 @@ class Batch:
     inputs: Arrays
     gray: bool
     errors: Mapping[int, StnError]
+
+    @property
+    def source_size(self) -> tuple[int, int]:
+        """The (height, width) of the images; zeros where the beginning of an encoded picture does not tell."""
+        images = self.inputs["images"]
+        if images.dtype == object:
+            return seen_size(images[0]) or (0, 0)
+        return images.shape[1], images.shape[2]
 
     def halves(self) -> tuple[Batch, Batch]:
         """The images to be sent in two parts; the errors stay out."""
@@ -81,13 +90,14 @@ class Alongside(NamedTuple):
         return {"images": images, **beside}
 
 
-def form_array(array: NDArray[Any], room: Room, alongside: Alongside) -> Iterator[Batch]:
-    """The batches of ``[N, H, W, C]`` or ``[N, H, W]``, which share its memory."""
+def form_array(array: NDArray[Any], room: Room, alongside: Alongside, copies: int = 1) -> Iterator[Batch]:
+    """The batches of ``[N, H, W, C]`` or ``[N, H, W]``, each image so many times; of one copy they share its memory."""
     gray = array.ndim == 3
     sent_as = sent_dtype(array.dtype)
     image_bytes = array[0].size * sent_as.itemsize + alongside.row_bytes
-    for places in room.split(len(array), image_bytes):
-        images = array[places.start : places.stop].astype(sent_as, copy=False)
+    for places in room.split(len(array) * copies, image_bytes):
+        rows = slice(places.start, places.stop) if copies == 1 else np.arange(places.start, places.stop) // copies
+        images = array[rows].astype(sent_as, copy=False)
         inputs = alongside.inputs(images[..., None] if gray else images, len(places), slice(None))
         yield Batch(places, places, inputs, gray, {})
 
@@ -120,12 +130,13 @@ async def form_async(images: AsyncIterable[object], former: Former) -> AsyncIter
 class Former:
     """Groups images one after another, as long as they are of one kind and there is room.
 
-    An image that cannot be sent raises its error, or takes its place in the batch if ``keep``.
+    Each is there ``copies`` times. One that cannot be sent raises its error, or takes its place if ``keep``.
     """
 
-    def __init__(self, room: Room, alongside: Alongside, unit_range: bool, keep: bool) -> None:
+    def __init__(self, room: Room, alongside: Alongside, reading: Reading, keep: bool, copies: int = 1) -> None:
         self._room, self._alongside = room, alongside
-        self._unit_range, self._keep = unit_range, keep
+        self._reading, self._keep = reading, keep
+        self._copies = copies
         self._row_bytes = alongside.row_bytes
         self._start = 0
         self._kind: Kind | None = None
@@ -133,16 +144,21 @@ class Former:
 
     def push(self, image: object) -> Sequence[Batch]:
         """Takes the next image; the batches that are full with it, or were full without it."""
-        full: tuple[Batch, ...] = ()
+        one: Ready | StnError
         try:
-            one = ready(image, self._unit_range)
+            one = ready(image, self._reading)
             self._room.check(one.sent_bytes + self._row_bytes)
         except StnError as error:
-            place = self._start + self._count
             if not self._keep:
-                error.add_note(f"this is image {place}")
+                error.add_note(f"this is image {(self._start + self._count) // self._copies}")
                 raise
-            self._errors[place] = bare(error)
+            one = bare(error)
+        return [batch for _ in range(self._copies) for batch in self._push(one)]
+
+    def _push(self, one: Ready | StnError) -> Sequence[Batch]:
+        full: tuple[Batch, ...] = ()
+        if isinstance(one, StnError):
+            self._errors[self._start + self._count] = one
         else:
             if self._held and not self._has_room_for(one):
                 full = (self._close(),)

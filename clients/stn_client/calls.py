@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic
+from urllib.parse import quote
 
 import orjson
 
+from stn_client.annotating import annotated
 from stn_client.answers import Answer, Gathered, Part, Settled, Whole, read_answer
 from stn_client.batches import Alongside, Batch, Failed, Formed, bare
 from stn_client.errors import BadAnswer
 from stn_client.flow import Deadline, Failure, Flow, Request, Response, Retry, exchange
+from stn_client.images import Reading
 from stn_client.inputs import checked_recipe, checked_seed, ids_beside, theta_beside
-from stn_client.models import AUGMENT, CLASSIFY, PREDICT, RECTIFY, WARP, Model, R
-from stn_client.options import Chosen
-from stn_client.results import Augmentation, Classification, Prediction, Rectification, Warping
+from stn_client.models import (
+    AUGMENT,
+    CLASSIFY,
+    PREDICT,
+    RECTIFY,
+    STRAIGHTEN,
+    STRAIGHTEN_WITH_MASK,
+    WARP,
+    Model,
+    R,
+)
+from stn_client.options import Chosen, canvas_of, copies_of, limits_of, mask_of
+from stn_client.results import Augmentation, Classification, Prediction, Rectification, Straightening, Warping
 from stn_client.sources import Source
 from stn_client.splitting import Limits, Room
 from stn_core.draws import Numbering
-from stn_core.errors import BadBody, BadRecipe, InvalidInput, StnError, TooLarge, UnknownModel
+from stn_core.errors import BadBody, BadRecipe, InvalidInput, StnError, TooLarge, UnknownModel, Unsupported
 from stn_core.wire import encode_request
 
 READY_TIMEOUT_S = 5.0
 # Errors that one image of a request may have called forth, so that the others may pass without it; and those, of the
 # same kind, that have nothing to do with images.
 REFUSALS, OTHER_REFUSALS = (InvalidInput, TooLarge), (BadBody, BadRecipe)
+NO_PARAMETERS: Mapping[str, Any] = {}
+READ_AS_USUAL = Reading()
 
 
 @dataclass(frozen=True)
@@ -35,12 +50,23 @@ class Call(Generic[R]):
     model: Model[R]
     source: Source
     alongside: Alongside
-    parameters: Mapping[str, Any] | None
+    parameters: Mapping[str, Any]
     chosen: Chosen
+    outputs: list[str] | None
+    """Those to ask for by name; None for all that there are."""
 
     def room(self, limits: Limits) -> Room:
         """What goes in one request."""
         return Room.within(limits, len(orjson.dumps(self.parameters)), self.chosen.batch_images)
+
+    def keeps(self, error: StnError) -> bool:
+        """Whether an image that is refused with this error keeps it, and harms no other."""
+        refusals = (*REFUSALS, Unsupported) if self.model.of_any_size else REFUSALS  # a canvas, for some thetas
+        return self.chosen.keep and isinstance(error, refusals) and not isinstance(error, OTHER_REFUSALS)
+
+    def may_fit_in_parts(self, error: StnError) -> bool:
+        """Whether fewer images may pass: what comes out may be larger than what went in, and nobody knew."""
+        return self.model.of_any_size and isinstance(error, TooLarge)
 
     def part(self, settled: Settled) -> R:
         """The result of one batch."""
@@ -66,6 +92,14 @@ class Calls:
     def rectify(self, images: object, **options: Any) -> Call[Rectification]:
         return self._call(RECTIFY, images, options)
 
+    def straighten(self, images: object, **options: Any) -> Call[Straightening]:
+        model = STRAIGHTEN_WITH_MASK if mask_of(options) else STRAIGHTEN
+        canvas = canvas_of(options)
+        # One array has images of one size: where each comes out at its own, pixels go and come as files.
+        own_sizes = "height" not in canvas and ("max_side_px" in canvas or canvas["canvas"] == "fit")
+        reading = Reading(any_size=True, as_png=own_sizes)
+        return self._call(model, images, options, parameters=canvas, reading=reading)
+
     def classify(self, images: object, **options: Any) -> Call[Classification]:
         return self._call(CLASSIFY, images, options)
 
@@ -73,7 +107,8 @@ class Calls:
         def alongside(count: int | None) -> Alongside:
             return Alongside({"theta": theta_beside(theta, count)})
 
-        return self._call(WARP, images, options, alongside, unit_range=False)  # it is linear: any values will do
+        reading = Reading(unit_range=False)  # it is linear: any values will do
+        return self._call(WARP, images, options, alongside, reading=reading)
 
     def warp_alone(self, images: object, theta: object, **options: Any) -> Call[Warping]:
         """``warp`` for images that come back as an array, without errors beside it; InvalidInput to keep errors."""
@@ -85,11 +120,16 @@ class Calls:
         self, images: object, recipe: object, seed: object, ids: object = None, **options: Any
     ) -> Call[Augmentation]:
         def alongside(count: int | None) -> Alongside:
-            # Ids of the whole call: equal images are numbered among all of them, however it is split.
+            # Ids of the whole call: equal images, such as copies, are numbered among all of them, however it is split.
             return Alongside({}, Numbering()) if ids is None else Alongside({"ids": ids_beside(ids, count)})
 
         parameters = {"recipe": checked_recipe(recipe), "seed": checked_seed(seed)}
-        return self._call(AUGMENT, images, options, alongside, parameters)
+        copies = copies_of(options)
+        call = self._call(AUGMENT, images, options, alongside, parameters, copies=copies)
+        if (given := options.get("annotations")) is None:
+            return call
+        result = annotated(AUGMENT.result, given, call.source.count, copies)
+        return replace(call, model=AUGMENT._replace(result=result))
 
     def server_ready(self) -> Flow[bool]:
         answer = yield Request("GET", "/v2/health/ready", read_timeout_s=READY_TIMEOUT_S)
@@ -97,6 +137,15 @@ class Calls:
 
     def metadata(self, deadline: Deadline | None = None) -> Flow[dict[str, Any]]:
         return exchange(Request("GET", "/v2", deadline=deadline), self._retry, _read_json_object)
+
+    def recipes(self) -> Flow[dict[str, dict[str, Any]]]:
+        return exchange(Request("GET", "/v1/recipes"), self._retry, _read_recipes)
+
+    def recipe(self, name: str) -> Flow[dict[str, Any]]:
+        return exchange(Request("GET", f"/v1/recipes/{quote(name, safe='')}"), self._retry, _read_json_object)
+
+    def shadow(self) -> Flow[dict[str, Any]]:
+        return exchange(Request("GET", "/v1/shadow"), self._retry, _read_json_object)
 
     def limits(self, deadline: Deadline | None) -> Flow[Limits]:
         """What the server takes, as it said when it was asked last."""
@@ -130,10 +179,11 @@ class Calls:
         except StnError as error:
             if isinstance(error, TooLarge):
                 self._limits = None  # the server was restarted with others: ask again before the next call
-            if not call.chosen.keep or not isinstance(error, REFUSALS) or isinstance(error, OTHER_REFUSALS):
-                raise
-            if len(batch.places) == 1:
+            alone = len(batch.places) == 1
+            if alone and call.keeps(error):
                 return [Part((), None, {batch.places[0]: bare(error)})]
+            if alone or not (call.keeps(error) or call.may_fit_in_parts(error)):
+                raise
         else:
             return [Part(batch.places, answer, {})]
         first, second = batch.halves()
@@ -141,7 +191,7 @@ class Calls:
 
     def _infer(self, call: Call[Any], batch: Batch) -> Flow[Answer]:
         model = call.model
-        message = encode_request(batch.inputs, outputs=model.asked, parameters=call.parameters)
+        message = encode_request(batch.inputs, call.outputs, call.parameters)
         path = f"/v2/models/{model.name}/infer"
         request = Request("POST", path, message.parts, message.headers, deadline=call.chosen.deadline)
         try:
@@ -157,12 +207,16 @@ class Calls:
         images: object,
         options: Mapping[str, Any],
         alongside: Callable[[int | None], Alongside] = lambda count: Alongside({}),
-        parameters: Mapping[str, Any] | None = None,
-        unit_range: bool = True,
+        parameters: Mapping[str, Any] = NO_PARAMETERS,
+        reading: Reading = READ_AS_USUAL,
+        copies: int = 1,
     ) -> Call[R]:
-        chosen = Chosen.of(options, self._deadline_s)
-        source = Source.of(images, unit_range, one_by_one=chosen.keep)
-        return Call(model, source, alongside(source.count), parameters, chosen)
+        chosen = Chosen.of(options, self._deadline_s, model.options)
+        source = Source.of(images, reading, chosen.keep, copies)
+        limits = limits_of(options)
+        # What is decided is not asked for by name: whether there is a confidence is for the bundle to say.
+        outputs = None if limits or model.outputs_vary else model.named
+        return Call(model, source, alongside(source.count), {**parameters, **limits}, chosen, outputs)
 
 
 def _read_json_object(answer: Response) -> dict[str, Any]:
@@ -173,3 +227,10 @@ def _read_json_object(answer: Response) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BadAnswer(f"expected a JSON object, got {type(document).__name__}")
     return document
+
+
+def _read_recipes(answer: Response) -> dict[str, dict[str, Any]]:
+    try:
+        return {recipe["name"]: recipe for recipe in _read_json_object(answer)["recipes"]}
+    except (KeyError, TypeError):
+        raise BadAnswer("expected recipes, each with its name, got another JSON object") from None

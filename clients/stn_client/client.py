@@ -20,9 +20,9 @@ from stn_client.connected import Connected
 from stn_client.flow import Deadline, Flow, Request, T
 from stn_client.images import Images
 from stn_client.models import R
-from stn_client.options import Options, WarpOptions
+from stn_client.options import AugmentOptions, Options, RectifyOptions, StraightenOptions, WarpOptions
 from stn_client.progress import telling
-from stn_client.results import Augmentation, Classification, Prediction, Rectification, Warping
+from stn_client.results import Augmentation, Classification, Prediction, Rectification, Straightening, Warping
 from stn_client.transport import Link
 
 
@@ -37,13 +37,17 @@ class Client(Connected[Link]):
     ``ConnectionFailed``, ``NotAllowed`` and ``BadAnswer`` of ``stn_client.errors``.
     """
 
-    def predict(self, images: Images, **options: Unpack[Options]) -> Prediction:
+    def predict(self, images: Images, **options: Unpack[RectifyOptions]) -> Prediction:
         """Each image straightened and classified: label, probabilities, theta and the rectified image."""
         return self._gather(self._calls.predict(images, **options))
 
-    def rectify(self, images: Images, **options: Unpack[Options]) -> Rectification:
+    def rectify(self, images: Images, **options: Unpack[RectifyOptions]) -> Rectification:
         """Each image straightened, and the theta that did it."""
         return self._gather(self._calls.rectify(images, **options))
+
+    def straighten(self, images: Images, **options: Unpack[StraightenOptions]) -> Straightening:
+        """Each image straightened at its own size and channels: images and files of mixed sizes in one call."""
+        return self._gather(self._calls.straighten(images, **options))
 
     def classify(self, images: Images, **options: Unpack[Options]) -> Classification:
         """The label and the probabilities of each image as it is, not straightened."""
@@ -62,12 +66,13 @@ class Client(Connected[Link]):
         recipe: str | Mapping[str, Any],
         seed: int,
         ids: ArrayLike | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[AugmentOptions],
     ) -> Augmentation:
         """Each image distorted by its own draw of ``recipe`` (a name, or a recipe itself), with the theta that did it.
 
-        A pure function of images, recipe and seed. An image's draw depends on its content; the ``ids [N]`` (whole
-        numbers from 0) that you give instead number the images yourself.
+        A pure function of images, recipe and seed. An image's draw depends on its content; the ``ids`` (whole numbers
+        from 0) that you give instead number the images that come out yourself. ``copies`` makes several of each, and
+        ``annotations`` move with their images.
         """
         return self._gather(self._calls.augment(images, recipe, seed, ids, **options))
 
@@ -83,6 +88,18 @@ class Client(Connected[Link]):
     def metadata(self) -> dict[str, Any]:
         """What the service says of itself: name, version, extensions, limits."""
         return self._run(self._calls.metadata())
+
+    def recipes(self) -> dict[str, dict[str, Any]]:
+        """What there is to say of each shipped recipe, by its name: description, family of theta, canvas, ..."""
+        return self._run(self._calls.recipes())
+
+    def recipe(self, name: str) -> dict[str, Any]:
+        """A shipped recipe as data, to be changed and given to ``augment``; UnknownRecipe if there is none."""
+        return self._run(self._calls.recipe(name))
+
+    def shadow(self) -> dict[str, Any]:
+        """What rectification changed, as far as the service compares it: see its setting ``shadow_share``."""
+        return self._run(self._calls.shadow())
 
     def close(self) -> None:
         """Closes the connections; the client cannot be used after."""
@@ -168,13 +185,17 @@ class Stream:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def predict(self, images: Images, **options: Unpack[Options]) -> Generator[Prediction, None, None]:
+    def predict(self, images: Images, **options: Unpack[RectifyOptions]) -> Generator[Prediction, None, None]:
         """See ``Client.predict``."""
         return self._client._parts(self._client._calls.predict(images, **options))
 
-    def rectify(self, images: Images, **options: Unpack[Options]) -> Generator[Rectification, None, None]:
+    def rectify(self, images: Images, **options: Unpack[RectifyOptions]) -> Generator[Rectification, None, None]:
         """See ``Client.rectify``."""
         return self._client._parts(self._client._calls.rectify(images, **options))
+
+    def straighten(self, images: Images, **options: Unpack[StraightenOptions]) -> Generator[Straightening, None, None]:
+        """See ``Client.straighten``."""
+        return self._client._parts(self._client._calls.straighten(images, **options))
 
     def classify(self, images: Images, **options: Unpack[Options]) -> Generator[Classification, None, None]:
         """See ``Client.classify``."""
@@ -192,7 +213,7 @@ class Stream:
         recipe: str | Mapping[str, Any],
         seed: int,
         ids: ArrayLike | Iterator[int] | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[AugmentOptions],
     ) -> Generator[Augmentation, None, None]:
         """See ``Client.augment``; ``ids`` may be an iterator, which gives one for each image."""
         return self._client._parts(self._client._calls.augment(images, recipe, seed, ids, **options))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stn_client.encoded import seen_size
 from stn_client.files import read_file
+from stn_client.pictures import as_picture
 from stn_core.errors import BadTensor, StnError
 
 UNIT_RANGE_TOLERANCE = 1e-3  # resampling by bicubic or area filters leaves a little more than [0, 1]
@@ -70,6 +71,17 @@ class Kind(NamedTuple):
         return array[..., None] if self.gray else array
 
 
+class Reading(NamedTuple):
+    """How the images of a call are read."""
+
+    unit_range: bool = True
+    """Whether floating values must be within [0, 1]."""
+    any_size: bool = False
+    """Whether encoded pictures of several sizes may go together; PIL images go as PNG files then."""
+    as_png: bool = False
+    """Whether arrays, which must be uint8, go as PNG files."""
+
+
 class Ready(NamedTuple):
     """An image that can be sent: a copy of its pixels, or the encoded picture, of which it takes ``decoded_bytes``."""
 
@@ -79,17 +91,10 @@ class Ready(NamedTuple):
     decoded_bytes: int
 
 
-def ready(image: object, unit_range: bool) -> Ready:
-    """``image``, its floats within [0, 1] if ``unit_range``; BadTensor or InvalidInput if it cannot be sent."""
-    if isinstance(image, np.ndarray):
-        return _ready_pixels(image, unit_range)
-    if isinstance(image, bytes | bytearray | memoryview):
-        return _ready_bytes(bytes(image))
-    if isinstance(image, str | os.PathLike):
-        return _ready_bytes(read_file(image))
-    if is_pil(image):
-        return _ready_picture(image, unit_range)
-    raise BadTensor(f"{EXPECTED_IMAGE}; got {type(image).__name__}")
+def ready(image: object, reading: Reading) -> Ready:
+    """``image`` as it is sent; BadTensor or InvalidInput if it cannot be."""
+    one = _ready(image, reading)
+    return one._replace(kind=Kind(None, None)) if reading.any_size and one.kind.dtype is None else one
 
 
 def sent_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -132,10 +137,29 @@ def is_pil(image: object) -> bool:
     return module is not None and isinstance(image, module.Image)
 
 
-def _ready_pixels(image: NDArray[Any], unit_range: bool) -> Ready:
+def _ready(image: object, reading: Reading) -> Ready:
+    if isinstance(image, np.ndarray):
+        return _ready_pixels(image, reading)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return _ready_bytes(bytes(image))
+    if isinstance(image, str | os.PathLike):
+        return _ready_bytes(read_file(image))
+    if is_pil(image):
+        return _ready_picture(image, reading)
+    raise BadTensor(f"{EXPECTED_IMAGE}; got {type(image).__name__}")
+
+
+def _ready_pixels(image: NDArray[Any], reading: Reading) -> Ready:
     kind = _kind_of(image.dtype, image.shape)
+    if reading.as_png:
+        if kind.dtype != np.uint8:
+            raise BadTensor(
+                "images: expected uint8 pixels, or files, where each image comes out at a size of its own; "
+                f"got {image.dtype}: give the size, (height, width), or send uint8"
+            )
+        return _ready_bytes(_png(as_picture(image, "to send pixels as PNG files")))
     if kind.dtype != np.uint8:
-        check_floats(image, unit_range)
+        check_floats(image, reading.unit_range)
         image = image.astype(np.float32, copy=False)
     data = image.tobytes()  # a copy, as an iterator may use one array again and again
     return Ready(data, kind, len(data), len(data))
@@ -158,22 +182,26 @@ def _ready_bytes(data: bytes) -> Ready:
     return Ready(data, Kind(None, size), len(data) + LENGTH_BYTES, decoded_bytes)
 
 
-def _ready_picture(picture: Any, unit_range: bool) -> Ready:
+def _ready_picture(picture: Any, reading: Reading) -> Ready:
     """Gray and colour as pixels; any other mode as a PNG, which the service converts as it does with files."""
     if picture.mode == "F":
         raise BadTensor(f"{EXPECTED_IMAGE}; got a PIL image of mode F: send numpy.asarray(image), in [0, 1]")
     try:
-        if picture.mode in PIXEL_MODES:
-            return _ready_pixels(np.asarray(picture), unit_range)
-        if picture.mode not in PNG_MODES:
+        if picture.mode in PIXEL_MODES and not reading.any_size:
+            return _ready_pixels(np.asarray(picture), reading)
+        if picture.mode not in (*PIXEL_MODES, *PNG_MODES):
             picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG", compress_level=1, exif=b"")  # its pixels, not turned by what else it holds
+        return _ready_bytes(_png(picture))
     except StnError:
         raise
     except Exception as error:  # an opened file is read only now, and Pillow raises many kinds
         raise BadTensor(f"images: cannot read the PIL image: {type(error).__name__}: {error}") from None
-    return _ready_bytes(buffer.getvalue())
+
+
+def _png(picture: Picture) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1, exif=b"")  # its pixels, not turned by what else it holds
+    return buffer.getvalue()
 
 
 def _is_of_images(dtype: np.dtype[Any]) -> bool:

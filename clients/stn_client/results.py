@@ -5,133 +5,123 @@ shape: affine ``[N, 2, 3]``, homography ``[N, 3, 3]``, thin-plate spline ``[N, K
 
 ``rectified`` and ``images`` come as the images went: in their datatype, and without a channel axis if they had none;
 encoded pictures come as uint8 ``[N, H, W, C]``. Where they differ in size they are an array ``[N]`` of arrays.
+
+Where a limit was given, each image has a ``decision``, ``'rectified'`` or ``'kept'`` as it came; its ``reason``,
+``'ok'`` or the limit that it went beyond; the ``confidence`` that rectification does no harm, None if the bundle has
+none; and ``theta_applied``, the identity where it was kept. They are None otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Self, overload
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_core.errors import BadTensor, StnError, Unsupported
+from stn_client.mapping import Geometry
+from stn_client.pictures import pixels_of
+from stn_client.rows import Mapped, Row, Rows
+
+__all__ = [
+    "Augmentation",
+    "Classification",
+    "Prediction",
+    "Rectification",
+    "Row",
+    "Rows",
+    "Straightening",
+    "Warping",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
-    """What results have in common: ``len(result)``, its rows by ``result[3]`` or in a ``for``, parts by ``result[:9]``.
+class _Rectified(Mapped):
+    """What images have that were straightened at the network's size; ``source_size [N, 2]`` is that which they had."""
 
-    ``index`` has the places of the images in the call. ``errors`` has, by place, why an image has no answer; its row
-    holds -1, NaN, False or black then.
-    """
+    decision: NDArray[np.str_] | None = None
+    reason: NDArray[np.str_] | None = None
+    confidence: NDArray[np.float32] | None = None
+    theta_applied: NDArray[np.float32] | None = None
+    source_size: NDArray[np.int64] | None = None
+    _images: ClassVar[str | None] = "rectified"
 
-    index: range = range(0)
-    errors: Mapping[int, StnError] = field(default_factory=dict)
-    _images: ClassVar[str | None] = None
-
-    def __len__(self) -> int:
-        return len(next(iter(self._columns().values())))
-
-    @overload
-    def __getitem__(self, rows: slice) -> Self: ...
-    @overload
-    def __getitem__(self, rows: int) -> Row: ...
-    def __getitem__(self, rows: slice | int) -> Self | Row:
-        if not isinstance(rows, slice):
-            return Row(self, range(len(self))[rows])
-        index = self.index[rows]
-        kept = {place: error for place, error in self.errors.items() if place in index}
-        columns = {name: column[rows] for name, column in self._columns().items()}
-        return replace(self, index=index, errors=kept, **columns)
-
-    def __iter__(self) -> Iterator[Row]:
-        return (Row(self, row) for row in range(len(self)))
-
-    def to_pandas(self) -> Any:
-        """A data frame with one row an image, numbered by place, and a column for each number but the pixels.
-
-        An array gives columns like ``theta_0_2``; ``probability`` is that of the label; ``error`` is there if there are
-        any. Needs pandas; Unsupported without it.
-        """
-        try:
-            import pandas
-        except ImportError:
-            raise Unsupported("to_pandas needs pandas, which is not installed: pip install pandas") from None
-        table: dict[str, Any] = {}
-        for name, column in self._columns().items():
-            if name == "probabilities":
-                table["probability"] = column.max(axis=1) if column.size else np.nan
-            if name != self._images:
-                table |= _flat(name, column)
-        if self.errors:
-            table["error"] = [str(self.errors.get(place, "")) or None for place in self.index]
-        return pandas.DataFrame(table, index=self.index)
-
-    def to_pil(self) -> list[Any]:
-        """The images as PIL images; None where there is an error. Needs Pillow; Unsupported without it."""
-        return [row.to_pil() for row in self]
-
-    def _columns(self) -> dict[str, NDArray[Any]]:
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
-
-
-class Row:
-    """One image of a result: the same fields without the N, its place ``index``, and its ``error`` or None."""
-
-    __slots__ = ("_row", "_rows")
-
-    def __init__(self, rows: Rows, row: int) -> None:
-        self._rows, self._row = rows, row
-
-    @property
-    def index(self) -> int:
-        return self._rows.index[self._row]
-
-    @property
-    def error(self) -> StnError | None:
-        return self._rows.errors.get(self.index)
-
-    def to_pil(self) -> Any:
-        """The image as a PIL image; None if there is an error. Needs Pillow; Unsupported without it."""
-        name = self._rows._images
-        if name is None:
-            raise Unsupported(f"to_pil: a {type(self._rows).__name__} has no images")
-        return None if self.error is not None else _as_pil(getattr(self, name))
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in self._rows.__dataclass_fields__:
-            raise AttributeError(f"a row of a result has no {name!r}")
-        value = getattr(self._rows, name)
-        return value[self._row] if isinstance(value, np.ndarray) else value
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), "error", *(one.name for one in fields(self._rows) if one.name != "errors")})
-
-    def __repr__(self) -> str:
-        return f"<row {self._row} of a {type(self._rows).__name__} of {len(self._rows)}>"
+    def _geometry(self) -> Geometry:
+        rectified, theta = self._columns()["rectified"], self._columns()["theta"]
+        sizes = np.array([image.shape[:2] for image in rectified], np.int64).reshape(-1, 2)
+        source_size = np.zeros_like(sizes) if self.source_size is None else self.source_size
+        return Geometry(theta if self.theta_applied is None else self.theta_applied, sizes, source_size)
 
 
 @dataclass(frozen=True)
-class Prediction(Rows):
+class Prediction(_Rectified):
     """``label [N]``, ``probabilities [N, K]``, and the ``theta`` that made ``rectified`` from the image."""
 
     label: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     theta: NDArray[np.float32]
     rectified: NDArray[Any]
-    _images: ClassVar[str | None] = "rectified"
 
 
 @dataclass(frozen=True)
-class Rectification(Rows):
+class Rectification(_Rectified):
     """``rectified`` images, and the ``theta`` that made each: ``rectified(u) = image(theta u)``."""
 
     rectified: NDArray[Any]
     theta: NDArray[np.float32]
-    _images: ClassVar[str | None] = "rectified"
+
+
+@dataclass(frozen=True)
+class Straightening(Mapped):
+    """Images of any size, straightened at their own: ``images(u) = source(theta u)``.
+
+    ``images`` are uint8 ``[N, h, w, C]``, or an array ``[N]`` of arrays where their sizes differ; ``mask`` likewise,
+    bool ``[h, w]``, True where a pixel was read from inside the source, None if it was not asked for. What went as
+    files came back as PNG files: ``encoded`` and ``encoded_mask`` have these, and a row, or the whole, is decoded when
+    it is asked for, which needs Pillow (Unsupported without it). Of images that went as pixels they have the pixels.
+
+    Sizes are (height, width). ``theta`` is what was applied, the canvas and the decision included.
+    """
+
+    encoded: NDArray[Any]
+    encoded_mask: NDArray[Any] | None
+    label: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    theta: NDArray[np.float64]
+    rectified_size: NDArray[np.int64]
+    source_size: NDArray[np.int64]
+    decision: NDArray[np.str_] | None = None
+    reason: NDArray[np.str_] | None = None
+    confidence: NDArray[np.float32] | None = None
+    _images: ClassVar[str | None] = "images"
+    _by_row: ClassVar[tuple[str, ...]] = ("images", "mask")
+    _untabled: ClassVar[tuple[str, ...]] = ("encoded", "encoded_mask")
+
+    @cached_property
+    def images(self) -> NDArray[Any]:
+        if self.encoded.dtype != object:
+            return self.encoded
+        return _joined([self._value("images", row) for row in range(len(self))])
+
+    @cached_property
+    def mask(self) -> NDArray[Any] | None:
+        if self.encoded_mask is None:
+            return None
+        return _joined([self._value("mask", row) for row in range(len(self))])
+
+    def _value(self, name: str, row: int) -> Any:
+        if name == "images":
+            return _pixels(self.encoded[row])
+        if name != "mask":
+            return super()._value(name, row)
+        if self.encoded_mask is None:
+            return None
+        mask = _pixels(self.encoded_mask[row])
+        return (mask[..., 0] if mask.ndim == 3 else mask) > 0
+
+    def _geometry(self) -> Geometry:
+        return Geometry(self.theta, self.rectified_size, self.source_size)
 
 
 @dataclass(frozen=True)
@@ -156,7 +146,9 @@ class Augmentation(Rows):
 
     ``theta_rectifying`` is the inverse of ``theta`` and straightens them; None for a spline, which has no inverse. Both
     are exact where ``exact [N]`` is true; where it is false, an ``elastic`` step moved pixels too. ``by_imgaug`` names
-    the recipe's steps that no warp composes with, which imgaug applies image by image and so much slower.
+    the recipe's steps that no warp composes with, which imgaug applies image by image and so much slower. With
+    ``copies``, those of an image follow one another. ``annotations [N]``: those that were given, moved with their
+    images (``stn_core.moving.MovedAnnotations``, or None); None if none were.
     """
 
     images: NDArray[Any]
@@ -164,24 +156,23 @@ class Augmentation(Rows):
     theta_rectifying: NDArray[np.float64] | None
     exact: NDArray[np.bool_]
     by_imgaug: tuple[str, ...]
+    annotations: NDArray[Any] | None = None
+    source_size: NDArray[np.int64] | None = None
     _images: ClassVar[str | None] = "images"
+    _untabled: ClassVar[tuple[str, ...]] = ("annotations",)
 
 
-def _flat(name: str, column: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """``column [N, ...]`` as one column a number of a row."""
-    names = ["_".join([name, *map(str, place)]) for place in np.ndindex(column.shape[1:])]
-    return dict(zip(names, column.reshape(len(column), len(names)).T, strict=True))
+def _pixels(image: Any) -> NDArray[Any]:
+    return pixels_of(image) if isinstance(image, bytes) else np.asarray(image)
 
 
-def _as_pil(image: NDArray[Any]) -> Any:
-    try:
-        from PIL import Image
-    except ImportError:
-        raise Unsupported("to_pil needs Pillow, which is not installed: pip install pillow") from None
-    if image.ndim == 3 and image.shape[-1] == 1:
-        image = image[..., 0]
-    if image.ndim == 3 and image.shape[-1] not in (3, 4):
-        raise BadTensor(f"to_pil: expected images of 1, 3 or 4 channels, got {image.shape[-1]}")
-    if image.dtype.kind == "f":
-        image = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
-    return Image.fromarray(np.ascontiguousarray(image))
+def _joined(images: list[NDArray[Any]]) -> NDArray[Any]:
+    """``[N, ...]``, black for images that are not there, or ``[N]`` of arrays if their shapes or datatypes differ."""
+    kinds = {(image.dtype, image.shape) for image in images if image.size}
+    if len(kinds) != 1:
+        rows = np.empty(len(images), object)
+        for row, image in enumerate(images):
+            rows[row] = image
+        return rows
+    dtype, shape = kinds.pop()
+    return np.stack([image if image.size else np.zeros(shape, dtype) for image in images])

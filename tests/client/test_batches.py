@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from picture_files import saved
 from PIL import Image
 from stn_client.batches import Alongside, Batch, Failed, Former, form, form_array, form_async
+from stn_client.images import Reading
 from stn_client.inputs import ids_beside, theta_beside
 from stn_client.splitting import HEADER_ROOM_BYTES, Limits, Room
 
@@ -24,7 +25,7 @@ def room(images: int = 4, request_bytes: int = 2**20, decoded_bytes: int = 2**20
 
 
 def former(of: Room, alongside: Alongside = NONE, keep: bool = False) -> Former:
-    return Former(of, alongside, unit_range=True, keep=keep)
+    return Former(of, alongside, Reading(), keep)
 
 
 def gray(value: int, side: int = 2) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from picture_files import saved
 from PIL import Image
 from stn_client.batches import Alongside, Batch, Failed
-from stn_client.images import ready
+from stn_client.images import Reading, ready
 from stn_client.sources import Source
 from stn_client.splitting import Limits, Room
 
@@ -23,7 +23,7 @@ ROOM = Room.within(Limits(100, 2**24), 0, 100)
 def batches(images: object, unit_range: bool = True, keep: bool = False) -> list[Batch]:
     """How ``images`` are sent; the error of a source that cannot go on is raised."""
     found = []
-    for formed in Source.of(images, unit_range, one_by_one=keep).batches(ROOM, Alongside({})):
+    for formed in Source.of(images, Reading(unit_range), keep).batches(ROOM, Alongside({})):
         if isinstance(formed, Failed):
             raise formed.error
         found.append(formed)
@@ -135,15 +135,15 @@ def test_encoded_images_travel_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("mode", "shape"), [("L", (6, 5)), ("RGB", (6, 5, 3))])
 def test_plain_pil_images_travel_as_pixels(mode: str, shape: tuple[int, ...]) -> None:
     image = Image.fromarray(PIXELS).convert(mode)
-    assert ready(image, True).data == np.asarray(image).tobytes()
-    assert ready(image, True).kind.shape == shape
+    assert ready(image, Reading()).data == np.asarray(image).tobytes()
+    assert ready(image, Reading()).kind.shape == shape
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "RGBA", "LA", "I;16", "CMYK", "YCbCr", "PA"])
 def test_other_pil_images_travel_as_a_png_of_the_same_pixels(mode: str) -> None:
     image = Image.fromarray(PIXELS)
     image = Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
-    data = ready(image, True).data
+    data = ready(image, Reading()).data
     assert data.startswith(b"\x89PNG")
     reopened = Image.open(io.BytesIO(data))
     expected = image.convert({"CMYK": "RGB", "YCbCr": "RGB", "PA": "RGBA"}.get(mode, mode))
@@ -155,7 +155,7 @@ def test_a_pil_image_is_not_turned_by_what_else_it_holds() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     lying = Image.open(io.BytesIO(saved(image, exif=exif)))
-    assert decode_picture(ready(lying, True).data, channels=3).shape == PIXELS.shape
+    assert decode_picture(ready(lying, Reading()).data, channels=3).shape == PIXELS.shape
 
 
 def test_a_pil_image_that_cannot_be_read_is_a_bad_image() -> None:
