@@ -14,7 +14,6 @@ import math
 import os
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -26,13 +25,13 @@ from typing import Any
 
 from services.deploy_config import IMPORT_PATH, read_deploy_config
 from services.processes import adopt_orphans, end_descendants, free_ports, holder_of_port, port_is_free
+from services.stop_signals import StopFlag, StopSignals
 from stn_core.bundle import read_manifest
 from stn_core.errors import InvalidInput, StnError, TimedOut, Unavailable
 
 _UNASKED_PROCESSES = ("start_api_server", "start_monitor", "start_log_monitor")
 """Ray's server of the dashboard (waited for, even without one), its scaling of clusters, its copying of logs."""
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _OBJECT_STORE_BYTES = 300 * 1024 * 1024
 _GRACEFUL_STOP_S = 20.0
 _POLL_S = 0.2
@@ -50,31 +49,6 @@ _COMMON_ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # of 15, as if for work that can wait, a service stands behind all else on the machine
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
-
-
-class _StopSignals:
-    """While in use, the stop signals set ``asked`` and do nothing else, however many come.
-
-    They raise nothing: an exception thrown into Ray's compiled code leaves ruins. And more than one comes: a
-    terminal's Ctrl-C goes to the whole process group, and a parent in it passes it on once more.
-    """
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-        self._before = {sign: signal.getsignal(sign) for sign in _STOP_SIGNALS}
-
-    def __enter__(self) -> threading.Event:
-        self.install()
-        return self.asked
-
-    def __exit__(self, *_: object) -> None:
-        for sign, handler in self._before.items():
-            signal.signal(sign, handler)
-
-    def install(self) -> None:
-        for sign in _STOP_SIGNALS:
-            signal.signal(sign, lambda *_: self.asked.set())
-        signal.alarm(0)  # a signal that came while Ray's was in place would abort the process after 3 s
 
 
 def serve_config(
@@ -99,7 +73,7 @@ def serve_config(
     if "ray" in sys.modules:
         raise StnError("serve_config must be called before Ray is imported: Ray reads its environment at import")
     _check_port(host, port)
-    signals = _StopSignals()
+    signals = StopSignals()
     with signals as stopping, tempfile.TemporaryDirectory(prefix="stn-", ignore_cleanup_errors=True) as folder:
         adopt_orphans()
         try:
@@ -169,7 +143,7 @@ def _check_port(host: str, port: int) -> None:
     raise InvalidInput(f"port {port} on {host} is in use ({holder}); end it, or choose another port")
 
 
-def _start(config: dict[str, Any], signals: _StopSignals) -> None:
+def _start(config: dict[str, Any], signals: StopSignals) -> None:
     """Starts Ray and asks Serve for the applications; gives up between the two when asked to stop."""
     import ray
     from ray._private import utils as ray_utils
@@ -238,9 +212,7 @@ def _cpus_for(config: dict[str, Any]) -> int:
     return max(os.cpu_count() or 1, math.ceil(asked))
 
 
-def _wait_until_ready(
-    config: dict[str, Any], host: str, port: int, deadline_s: float, stopping: threading.Event
-) -> bool:
+def _wait_until_ready(config: dict[str, Any], host: str, port: int, deadline_s: float, stopping: StopFlag) -> bool:
     """True when every application answers, False when asked to stop before."""
     from ray import serve
 
@@ -286,7 +258,7 @@ def _answers(host: str, port: int, application: dict[str, Any]) -> bool:
         connection.close()
 
 
-def _watch(stopping: threading.Event) -> None:
+def _watch(stopping: StopFlag) -> None:
     """Returns when ``stopping`` is set; raises when Ray is gone. Replicas that die are Serve's to restart."""
     from ray import serve
 
