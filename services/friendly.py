@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from services.accept import by_preference
 from services.annotated import AnnotationAllowance, check_mask, with_moved
 from services.asks import AUGMENT, Ask, parameters_of, picture_of, read_ask
-from services.body import ByteBudget, read_body
+from services.body import read_body
 from services.forms import Form, Item, from_text, read_form
 from services.friendly_answers import JSON, PNG, json_answer, png_answer
 from services.pipelines import Outcome, Pipelines
@@ -61,9 +61,9 @@ _SUMMARIES = {
 }
 
 
-def friendly_routes(pipelines: Pipelines, settings: Settings, budget: ByteBudget) -> list[DescribedRoute]:
-    """All routes below ``/v1``; bodies take of ``budget``, which the gateway's other routes share."""
-    files = _FileRoutes(pipelines, settings, budget)
+def friendly_routes(pipelines: Pipelines, settings: Settings) -> list[DescribedRoute]:
+    """All routes below ``/v1``."""
+    files = _FileRoutes(pipelines, settings)
     return [*files.routes(), *RecipeRoutes(pipelines, settings.limits).routes(PATH)]
 
 
@@ -75,10 +75,9 @@ class _Prepared(NamedTuple):
 
 
 class _FileRoutes:
-    def __init__(self, pipelines: Pipelines, settings: Settings, budget: ByteBudget) -> None:
+    def __init__(self, pipelines: Pipelines, settings: Settings) -> None:
         self._pipelines = pipelines
         self._limits = settings.limits
-        self._budget = budget
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="files")
         self._moving = ThreadPoolExecutor(1, thread_name_prefix="annotations")  # may take seconds, if it is a spline
         self._channels = max(pipelines.specs["predict"].inputs[0].shape[-1], 1)
@@ -99,7 +98,7 @@ class _FileRoutes:
         if not kinds:
             raise NotAcceptable(f"accept: expected {JSON} or {PNG}, got {shortened(request.headers['accept'])!r}")
         deadline_s = asyncio.get_running_loop().time() + self._limits.request_timeout_s
-        with self._budget.lease() as lease:
+        with self._pipelines.budget.lease() as lease:
             try:
                 async with asyncio.timeout_at(deadline_s):
                     body = await read_body(request.headers, request.stream(), self._limits, lease)

@@ -1,7 +1,6 @@
 """The HTTP routes of the Open Inference Protocol v2: thin, and every error one problem document."""
 
 import asyncio
-from time import perf_counter_ns
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -10,13 +9,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.body import ByteBudget, read_body, whole_number
-from services.classification import check_classification, classified
+from services.body import read_body, whole_number
 from services.compression import asked_coding, compressed
 from services.documentation import Documentation
 from services.friendly import friendly_routes
+from services.inference import INLINE_BYTES, INLINE_TEXT_BYTES, Inference
 from services.middleware import model_to_infer
-from services.pipelines import Outcome, Pipelines
+from services.pipelines import Pipelines
 from services.problems import guarded, unknown_route
 from services.protocol import ModelSpec, find_model, server_metadata
 from services.raw import raw_request
@@ -32,14 +31,8 @@ from stn_core.errors import (
     TooLarge,
     Unavailable,
     Unsupported,
-    brief,
 )
 from stn_core.wire import HEADER_LENGTH, InferRequest, Message, decode_request, encode_response
-
-_INLINE_BYTES = 256 * 1024
-"""Messages up to this size are decoded and encoded on the event loop; a thread would cost more."""
-_INLINE_JSON_BYTES = 16 * 1024
-_MICROSECONDS = 1e-6
 
 
 class _Answer:
@@ -61,10 +54,9 @@ class Gateway:
     def __init__(self, pipelines: Pipelines, settings: Settings) -> None:
         self._pipelines = pipelines
         self._limits = settings.limits
-        self._budget = ByteBudget(settings.limits.max_bytes_in_flight)
         self._metadata = server_metadata(settings.limits)
-        self._repository = Repository(pipelines, settings.limits, self._budget)
-        self._friendly = friendly_routes(pipelines, settings, self._budget)
+        self._repository = Repository(pipelines, settings.limits)
+        self._friendly = friendly_routes(pipelines, settings)
 
     def asgi_app(self) -> ASGIApp:
         """The ASGI application with all routes; ``infer``, which is nearly all there is to do, is found before them."""
@@ -139,41 +131,14 @@ class Gateway:
 
     async def infer(self, request: Request) -> ASGIApp:
         spec = self._model(request)
-        statistics = self._pipelines.statistics[spec.name]
-        started_ns = perf_counter_ns()
-        try:
-            return await self._infer(spec, request, started_ns)
-        except BaseException:
-            statistics.add_failure(perf_counter_ns() - started_ns)
-            raise
-
-    async def _infer(self, spec: ModelSpec, request: Request, started_ns: int) -> ASGIApp:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
-        timeout_s = self._limits.request_timeout_s
-        try:
-            with self._budget.lease() as lease:
-                async with asyncio.timeout(timeout_s) as deadline:
-                    body = await read_body(headers, request.stream(), self._limits, lease)
-                    read_ns = perf_counter_ns()
-                    decoded = await self._decode(body, whole_number(headers, HEADER_LENGTH), spec)
-                    asked_s = _asked_timeout_s(decoded)
-                    if asked_s is not None and asked_s < timeout_s:
-                        timeout_s = asked_s
-                        deadline.reschedule(asyncio.get_running_loop().time() + asked_s)
-                    _check_outputs(spec, decoded)
-                    outcome = await self._pipelines.infer(spec, decoded)
-                    inferred_ns = perf_counter_ns()
-                    message = await _encode(outcome, spec, decoded)
-                    answer = await _packed(message, headers.get("accept-encoding", ""))
-        except TimeoutError:
-            raise TimedOut(
-                f"model {spec.name} gave no answer within {timeout_s:g} s; send fewer images at once or try later"
-            ) from None
-        ended_ns = perf_counter_ns()
-        self._pipelines.statistics[spec.name].add_success(
-            outcome.images, ended_ns - started_ns, outcome.prepared_ns - read_ns, ended_ns - inferred_ns
-        )
-        return answer
+        async with Inference(self._pipelines, spec, self._limits) as inference:
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
+            with self._pipelines.budget.lease() as lease:
+                body = await read_body(headers, request.stream(), self._limits, lease)
+                inference.received()
+                decoded = await self._decode(body, whole_number(headers, HEADER_LENGTH), spec)
+                message = await inference.run(decoded, encode_response)
+                return await _packed(message, headers.get("accept-encoding", ""))
 
     def _model(self, request: Request) -> ModelSpec:
         return find_model(self._pipelines.specs, request.path_params["model"], request.path_params.get("version"))
@@ -192,23 +157,9 @@ class Gateway:
                 f"expected at most {self._limits.max_json_bytes} bytes of JSON, got {json_bytes}; send tensors as "
                 "binary data, which is smaller and faster"
             )
-        if json_bytes <= _INLINE_JSON_BYTES and len(body) <= _INLINE_BYTES:
+        if json_bytes <= INLINE_TEXT_BYTES and len(body) <= INLINE_BYTES:
             return decode_request(body, length)
         return await asyncio.to_thread(decode_request, body, length)
-
-
-async def _encode(outcome: Outcome, spec: ModelSpec, request: InferRequest) -> Message:
-    # In the model's own order, and without columns that travelled between stages only.
-    chosen = {name: outcome.outputs[name] for name in spec.output_names if name in outcome.outputs}
-    size = sum(array.nbytes for array in chosen.values())
-
-    def encode() -> Message:
-        outputs = classified(chosen, spec, request)
-        return encode_response(outputs, spec.name, spec.version, request, outcome.parameters)
-
-    if size <= (_INLINE_BYTES if _all_binary(request) else _INLINE_JSON_BYTES):
-        return encode()
-    return await asyncio.to_thread(encode)
 
 
 async def _packed(message: Message, accepted: str) -> _Answer:
@@ -217,30 +168,3 @@ async def _packed(message: Message, accepted: str) -> _Answer:
     if coding is None or packed is None:
         return _Answer(message.body, message.headers)
     return _Answer(packed, {**message.headers, "content-encoding": coding})
-
-
-def _all_binary(request: InferRequest) -> bool:
-    """Whether the answer holds arrays as they are, and no texts, which take far longer."""
-    if request.outputs is None:
-        return request.binary_by_default
-    return all(output.binary and not output.classes for output in request.outputs)
-
-
-def _check_outputs(spec: ModelSpec, request: InferRequest) -> None:
-    """Refuses unknown outputs before any work is done for them."""
-    for output in request.outputs or ():
-        if output.name not in spec.output_names:
-            known = ", ".join(spec.output_names)
-            raise BadTensor(f"outputs: expected some of {known} of model {spec.name}, got {brief(output.name)}")
-        if output.classes:
-            check_classification(spec, output)
-
-
-def _asked_timeout_s(request: InferRequest) -> float | None:
-    """The protocol's ``timeout`` parameter, which is in microseconds."""
-    asked = request.parameters.get("timeout")
-    if asked is None or asked == 0:
-        return None
-    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 0:
-        raise BadBody(f"parameters.timeout: expected microseconds as a whole number, got {brief(asked)}")
-    return asked * _MICROSECONDS

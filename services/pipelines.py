@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from services.batching import Array, Columns, MicroBatcher
+from services.body import ByteBudget
 from services.decisions import decide_operation, operation_decides, told
 from services.inputs import (
     ImageRules,
@@ -68,6 +69,7 @@ class Pipelines:
     def __init__(self, settings: Settings, links: dict[str, StageLink], manifest: Manifest) -> None:
         self._links = links
         self.specs = model_specs(manifest)
+        self.budget = ByteBudget(settings.limits.max_bytes_in_flight)
         self._decoding = ThreadPoolExecutor(2, thread_name_prefix="decode")
         self._limits = settings.limits
         self._manifest = manifest

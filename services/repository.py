@@ -7,10 +7,10 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.body import ByteBudget, read_body
+from services.body import read_body
+from services.catalog import LOG_IS_FIXED, NOT_TRACED, check_loaded, index, no_shared_memory, refuse_unload, statistics
 from services.pipelines import Pipelines
 from services.problems import Handler
-from services.protocol import find_model
 from services.routes import MODEL, ApiRoute, json_answer, of_model
 from services.settings import Limits
 from stn_core.errors import BadBody, Overloaded, TimedOut, TooLarge, Unavailable, UnknownModel, Unsupported, brief
@@ -23,11 +23,10 @@ _LOAD = "/v2/repository/models/{model}"
 class Repository:
     """Answers what clients ask about the models, beside their inference."""
 
-    def __init__(self, pipelines: Pipelines, limits: Limits, budget: ByteBudget) -> None:
+    def __init__(self, pipelines: Pipelines, limits: Limits) -> None:
         self._pipelines = pipelines
         most_bytes = min(MAX_BODY_BYTES, limits.max_request_bytes)
         self._limits = limits.model_copy(update={"max_request_bytes": most_bytes})
-        self._budget = budget
 
     def routes(self) -> list[ApiRoute]:
         """The routes of the repository and the statistics; before those of a model, which could be named ``stats``."""
@@ -73,51 +72,31 @@ class Repository:
         only_ready = (await self._document(request)).get("ready", False)
         if not isinstance(only_ready, bool):
             raise BadBody(f"ready: expected true or false, got {brief(only_ready)}")
-        unready = await self._pipelines.unready_stages()
-        entries = []
-        for spec in self._pipelines.specs.values():
-            missing = [stage for stage in spec.stages if stage in unready]
-            if missing and only_ready:
-                continue
-            state = "UNAVAILABLE" if missing else "READY"
-            reason = f"not ready: the {' and the '.join(missing)}" if missing else ""
-            entries.append({"name": spec.name, "version": spec.version, "state": state, "reason": reason})
-        return json_answer(entries)
+        return json_answer(await index(self._pipelines, only_ready))
 
     async def load(self, request: Request) -> Response:
-        spec = find_model(self._pipelines.specs, request.path_params["model"], None)
-        if (await self._document(request)).get("parameters"):
-            raise Unsupported(
-                f"model {spec.name} comes from the service's bundle, not from a request; load it without parameters, "
-                "or deploy the service with another bundle"
-            )
-        unready = await self._pipelines.unready_stages(spec.stages)
-        if unready:
-            raise Unavailable(f"model {spec.name}: the {' and the '.join(unready)} is not ready yet; try again soon")
+        as_it_is = not (await self._document(request)).get("parameters")
+        await check_loaded(self._pipelines, request.path_params["model"], as_it_is)
         return json_answer({})
 
     async def unload(self, request: Request) -> Response:
-        spec = find_model(self._pipelines.specs, request.path_params["model"], None)
-        raise Unsupported(
-            f"model {spec.name} cannot be unloaded while the service runs; stop the service, or deploy it again with "
-            "another bundle"
-        )
+        refuse_unload(self._pipelines, request.path_params["model"])
 
     async def shadow(self, request: Request) -> Response:
         return json_answer(self._pipelines.shadow.document())
 
     async def all_statistics(self, request: Request) -> Response:
-        return json_answer({"model_stats": [model.document() for model in self._pipelines.statistics.values()]})
+        return json_answer(statistics(self._pipelines, None, None))
 
     async def statistics(self, request: Request) -> Response:
-        spec = find_model(self._pipelines.specs, request.path_params["model"], request.path_params.get("version"))
-        return json_answer({"model_stats": [self._pipelines.statistics[spec.name].document()]})
+        model, version = request.path_params["model"], request.path_params.get("version")
+        return json_answer(statistics(self._pipelines, model, version))
 
     async def _document(self, request: Request) -> dict[str, Any]:
         """The JSON object in the body; an empty body is an empty one."""
         patience_s = self._limits.request_timeout_s
         try:
-            with self._budget.lease() as lease:
+            with self._pipelines.budget.lease() as lease:
                 async with asyncio.timeout(patience_s):
                     body = await read_body(request.headers, request.stream(), self._limits, lease)
         except TimeoutError:
@@ -133,17 +112,15 @@ class Repository:
 
 def absent_routes() -> list[ApiRoute]:
     """Triton's routes for what this service has not: they say so, and what to do instead."""
-    trace = "requests are not traced; GET /v2/models/stats has counts and times, the service's log its errors"
-    log = "what is logged is not changed over HTTP; set logging_config in the config, and deploy it again"
     routes = [
-        _absent(method, path, "Trace settings", trace)
+        _absent(method, path, "Trace settings", NOT_TRACED)
         for path in ("/v2/trace/setting", f"{MODEL}/trace/setting")
         for method in ("GET", "POST")
     ]
-    routes += [_absent(method, "/v2/logging", "Log settings", log) for method in ("GET", "POST")]
+    routes += [_absent(method, "/v2/logging", "Log settings", LOG_IS_FIXED) for method in ("GET", "POST")]
     for kind in ("system", "cuda"):
         base = f"/v2/{kind}sharedmemory"
-        memory = f"{kind} shared memory is not served; send and take tensors as binary data"
+        memory = no_shared_memory(kind)
         summary = f"Regions of {kind} shared memory"
         routes += [
             ApiRoute("GET", f"{base}/status", _no_regions, "Not served", f"{summary}: none", "NoRegions"),

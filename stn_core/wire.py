@@ -101,7 +101,9 @@ class _Entry(NamedTuple):
     """Whether its elements are base64 text of what is meant."""
 
 
-class _RequestHeader(NamedTuple):
+class RequestHeader(NamedTuple):
+    """A request without the tensors' data behind it, which the entries of its inputs describe."""
+
     inputs: tuple[_Entry, ...]
     outputs: tuple[RequestedOutput, ...] | None
     parameters: dict[str, Any]
@@ -139,19 +141,25 @@ def encode_response(
     parameters: Mapping[str, Any] | None = None,
 ) -> Message:
     """The answer to ``request``: the outputs it asked for, in its order, each as binary or JSON as it asked."""
-    if request.outputs is None:
-        chosen = [(name, array, request.binary_by_default) for name, array in outputs.items()]
-    else:
-        unknown = [output.name for output in request.outputs if output.name not in outputs]
-        if unknown:
-            raise BadTensor(f"model {model_name} has no output {unknown[0]!r}; it has {', '.join(outputs)}")
-        chosen = [(output.name, outputs[output.name], output.binary) for output in request.outputs]
+    chosen = choose_outputs(outputs, model_name, request)
     header: dict[str, Any] = {"model_name": model_name, "model_version": model_version}
     if request.id is not None:
         header["id"] = request.id
     if parameters:
         header["parameters"] = dict(parameters)
     return _encode(header, "outputs", chosen)
+
+
+def choose_outputs(
+    outputs: Mapping[str, Array], model_name: str, request: InferRequest
+) -> list[tuple[str, Array, bool]]:
+    """Name, array, and whether it goes as binary data, of the outputs that ``request`` asked for, in its order."""
+    if request.outputs is None:
+        return [(name, array, request.binary_by_default) for name, array in outputs.items()]
+    unknown = [output.name for output in request.outputs if output.name not in outputs]
+    if unknown:
+        raise BadTensor(f"model {model_name} has no output {unknown[0]!r}; it has {', '.join(outputs)}")
+    return [(output.name, outputs[output.name], output.binary) for output in request.outputs]
 
 
 def decode_request(body: bytes | memoryview, header_length: int | None) -> InferRequest:
@@ -165,8 +173,12 @@ def decode_request(body: bytes | memoryview, header_length: int | None) -> Infer
     return InferRequest(_decode_tensors(header.inputs, blob), header.outputs, header.parameters, header.id)
 
 
-def _read_request(head: bytes | memoryview) -> _RequestHeader:
-    header = _parsed(head)
+def _read_request(head: bytes | memoryview) -> RequestHeader:
+    return read_header(_parsed(head))
+
+
+def read_header(header: dict[str, Any]) -> RequestHeader:
+    """The header of a request, checked: its ``inputs``, ``outputs``, ``parameters`` and ``id``."""
     parameters = _mapping(header, "parameters")
     request_id = header.get("id")
     if request_id is not None and not isinstance(request_id, str):
@@ -176,7 +188,7 @@ def _read_request(head: bytes | memoryview) -> _RequestHeader:
         outputs = tuple(_requested_output(item, default) for item in _items(header, "outputs"))
         if len({output.name for output in outputs}) < len(outputs):  # or a small request could ask for a huge answer
             raise BadBody("outputs: expected each name once, got one of them again")
-    return _RequestHeader(_entries(header, "inputs"), outputs, parameters, request_id)
+    return RequestHeader(_entries(header, "inputs"), outputs, parameters, request_id)
 
 
 _kept_request = lru_cache(_MAX_KEPT)(_read_request)

@@ -15,7 +15,6 @@ from gateway_in_process import make_links, make_settings
 from http_calls import binary, bytes_tensor, encoded, outputs, problem
 from service_process import REPOSITORY
 
-from services.body import ByteBudget
 from services.friendly import friendly_routes
 from services.pipelines import Pipelines
 from stn_core.bundle import read_manifest
@@ -75,7 +74,7 @@ def test_the_commands_of_the_page_do_what_they_say(service_url: str, folder: Pat
 def test_the_examples_of_the_routes_run(service_url: str, folder: Path, engine: Any) -> None:
     settings = make_settings()
     pipelines = Pipelines(settings, make_links(engine, settings), read_manifest("digits"))
-    routes = friendly_routes(pipelines, settings, ByteBudget(1))
+    routes = friendly_routes(pipelines, settings)
     commands = [route.example.replace("curl ", "curl --fail -sS ", 1) for route in routes]
     said = documents(shell("\n".join(commands), service_url, folder))
     assert len(said) == len(routes) - 3

@@ -11,7 +11,6 @@ from files_in_process import DIGITS, FILES, as_files, gateway
 from gateway_in_process import make_links, make_settings
 from http_calls import problem
 
-from services.body import ByteBudget
 from services.decisions import LIMITS
 from services.friendly import friendly_routes
 from services.pipelines import Pipelines
@@ -104,7 +103,7 @@ async def test_a_preview_that_failed_is_drawn_at_the_next_call(engine: Any) -> N
 async def test_the_table_describes_the_routes_that_are_there(engine: Any, http: httpx.AsyncClient) -> None:
     settings = make_settings()
     pipelines = Pipelines(settings, make_links(engine, settings), read_manifest("digits"))
-    routes = friendly_routes(pipelines, settings, ByteBudget(1))
+    routes = friendly_routes(pipelines, settings)
     assert {route.path for route in routes} == {
         *(f"/v1/{model}" for model in ("predict", "rectify", "straighten", "classify", "augment")),
         *("/v1/recipes", "/v1/recipes/{name}", "/v1/recipes/{name}/preview.png"),
