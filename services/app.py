@@ -10,9 +10,11 @@ from typing import Any
 import ray
 from ray import serve
 from ray.serve import Application
+from ray.serve._private.constants import RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD
 
 from services.batching import Columns, MicroBatcher
 from services.channel import Address, Listener
+from services.grpc_methods import GrpcMethods
 from services.links import LocalLink, RemoteLink, StageLink, predict_link
 from services.settings import Placement, Settings
 from services.stages import Operation, make_stages
@@ -66,8 +68,8 @@ class StageReplica:
         return True
 
 
-class GatewayReplica:
-    """The HTTP side: routes, batching, and the stages placed in its process."""
+class GatewayReplica(GrpcMethods):
+    """The side that clients speak to: routes, batching, and the stages placed in its process."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, settings: Settings, handles: dict[str, Any]
@@ -91,10 +93,13 @@ class GatewayReplica:
         from services.pipelines import Pipelines
 
         pipelines = Pipelines(self._settings, self._links, read_manifest(self._settings.bundle))
+        self.offer_grpc(pipelines, self._settings)
         app = Gateway(pipelines, self._settings).asgi_app()
-        # Where the number of replicas follows the requests under way, Ray must see each of them.
-        if serve.get_replica_context()._deployment_config.autoscaling_config is None:
-            ShortCut.gateway = app
+        # Where the number of replicas follows the requests under way, Ray must see each of them; where our code has an
+        # event loop of its own, Ray alone brings them there.
+        autoscaling = serve.get_replica_context()._deployment_config.autoscaling_config
+        if autoscaling is None and not RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD:
+            ShortCut.gateway, GrpcMethods.here = app, self
         return app
 
 

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from services.settings import Settings
-from stn_core.errors import InvalidInput
+from stn_core.errors import InvalidInput, brief
 
 IMPORT_PATH = "services.app:build"
 
@@ -59,6 +59,7 @@ def _problems(config: dict[str, Any]) -> Iterator[str]:
         yield from _lines(error, "")
     except (AttributeError, KeyError, TypeError) as error:  # Ray's validators take the types of some parts for granted
         yield f"a part of it is of another type than Ray Serve expects ({error}); compare it with those in deploy/"
+    yield from _unknown_functions(config.get("grpc_options"))
     applications = config.get("applications")
     if not isinstance(applications, list) or not applications:
         got = "an empty one" if applications == [] else type(applications).__name__
@@ -70,6 +71,18 @@ def _problems(config: dict[str, Any]) -> Iterator[str]:
                 Settings.model_validate(application.get("args") or {})
             except ValidationError as error:
                 yield from _lines(error, f"applications.{index}.args.")
+
+
+def _unknown_functions(grpc_options: Any) -> Iterator[str]:
+    """Functions that Ray would look for in vain, when all its processes have started."""
+    from ray._common.utils import import_attr
+
+    functions = grpc_options.get("grpc_servicer_functions") if isinstance(grpc_options, dict) else None
+    for name in functions if isinstance(functions, list) else ():
+        try:
+            import_attr(name)
+        except (ImportError, AttributeError, ValueError) as error:
+            yield f"grpc_options.grpc_servicer_functions: {brief(name)} cannot be imported ({error})"
 
 
 def _unknown_keys(value: Any, model: type[BaseModel], where: str, nested: dict[str, type[BaseModel]]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from services.deploy_config import IMPORT_PATH, read_deploy_config
+from services.grpc_options import grpc_answers, prepare_grpc
 from services.processes import adopt_orphans, end_descendants, free_ports, holder_of_port, port_is_free
 from services.stop_signals import StopFlag, StopSignals
 from stn_core.bundle import read_manifest
@@ -58,6 +59,7 @@ def serve_config(
     bundle: str | None = None,
     haproxy: bool | None = None,
     startup_timeout_s: float = 300,
+    grpc_port: int | None = None,
 ) -> None:
     """Serves the config at ``path`` until SIGINT, SIGTERM or SIGHUP; then ends every process it started.
 
@@ -67,8 +69,9 @@ def serve_config(
     where Ray keeps the logs, which stay when it ends.
 
     ``bundle`` (a name or a path) is served in place of the config's. ``haproxy``: whether HAProxy takes the requests,
-    which is many times faster than Ray's own proxy; None takes it where there is one. Raises InvalidInput for a bad
-    config or a port in use, and StnError if the service fails.
+    which is many times faster than Ray's own proxy; None takes it where there is one. ``grpc_port``: where gRPC is
+    served too; None leaves that to the config. Raises InvalidInput for a bad config or a port in use, and StnError if
+    the service fails.
     """
     if "ray" in sys.modules:
         raise StnError("serve_config must be called before Ray is imported: Ray reads its environment at import")
@@ -82,9 +85,14 @@ def serve_config(
             config["http_options"] = {**config.get("http_options", {}), "host": host, "port": port}
             if bundle is not None:
                 _use_bundle(config, bundle)
+            grpc_port = prepare_grpc(config, host, grpc_port)
+            if grpc_port is not None:
+                _check_port(host, grpc_port)
             _start(config, signals)
             if _wait_until_ready(config, host, port, time.monotonic() + startup_timeout_s, stopping):
                 print(f"serving {path} at http://{_address(host, port)}/v2 - stop with Ctrl-C", flush=True)
+                if grpc_port is not None:
+                    print(f"gRPC at {_address(host, grpc_port)}", flush=True)
                 print(f"logs in {_log_folder()}", flush=True)
                 _watch(stopping)
         except Exception:
@@ -222,7 +230,8 @@ def _wait_until_ready(config: dict[str, Any], host: str, port: int, deadline_s: 
             if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
                 raise StnError(f"application {name} did not start: {_reason(application)}")
         running = applications and all(application.status == "RUNNING" for application in applications.values())
-        if running and all(_answers(host, port, application) for application in config["applications"]):
+        answers = running and all(_answers(host, port, application) for application in config["applications"])
+        if answers and grpc_answers(config, _HIDDEN_HOSTS.get(host, host)):
             return True
         if time.monotonic() > deadline_s:
             waiting = [f"{name} is {application.status}" for name, application in applications.items()]
@@ -321,9 +330,17 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--bundle")
     parser.add_argument("--haproxy", action=argparse.BooleanOptionalAction, default=None)
+    parser.add_argument("--grpc-port", type=int)
     arguments = parser.parse_args()
     try:
-        serve_config(arguments.config, arguments.port, arguments.host, arguments.bundle, arguments.haproxy)
+        serve_config(
+            arguments.config,
+            arguments.port,
+            arguments.host,
+            arguments.bundle,
+            arguments.haproxy,
+            grpc_port=arguments.grpc_port,
+        )
     except StnError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -12,6 +12,8 @@ from typing import ClassVar
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.grpc_methods import bind_grpc
+
 _MODELS, _INFER = "/v2/models/", "/infer"
 _UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
 
@@ -52,5 +54,9 @@ class ShortCut:
 
 
 def middlewares() -> list[Middleware]:
-    """The middlewares as Ray Serve wants them; what ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names."""
+    """The middlewares as Ray Serve wants them; what ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names.
+
+    Ray calls this in every process that is about to listen, which is why the address for gRPC is seen to here.
+    """
+    bind_grpc()
     return [Middleware(ShortCut)]

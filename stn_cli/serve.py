@@ -25,6 +25,9 @@ def serve(
         bool | None,
         typer.Option("--haproxy/--no-haproxy", help="Take requests through HAProxy; default: if it is there."),
     ] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Serve gRPC too, at this port; default: as the config says.")
+    ] = None,
 ) -> None:
     """Run the localization/warp service and the classifier service over HTTP; Ctrl-C stops all of it."""
     from services.deploy_config import shipped_configs
@@ -34,7 +37,7 @@ def serve(
     path = configs.get(config, Path(config))
     if not path.is_file():
         raise InvalidInput(f"--config: expected {', '.join(sorted(configs))} or a file, got {config!r}")
-    serve_config(path, port=port, host=host, bundle=_absolute(bundle), haproxy=haproxy)
+    serve_config(path, port=port, host=host, bundle=_absolute(bundle), haproxy=haproxy, grpc_port=grpc_port)
 
 
 def _absolute(bundle: str | None) -> str | None:

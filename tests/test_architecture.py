@@ -30,6 +30,8 @@ ONE_HOME = {  # a library that one room alone may import
     "starlette": ("services/",),
     "fastapi": ("services/",),
     "python_multipart": ("services/",),
+    "grpc": ("services/",),
+    "google": ("services/",),
     "imgaug": ("stn_core/pixels.py",),
     "cv2": ("stn_core/plain_pictures.py",),
     "typer": ("stn_cli/",),

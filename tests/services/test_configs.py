@@ -81,6 +81,9 @@ def change(config: dict[str, Any], path: str, value: Any) -> None:
         ("applications.0.args.rectifier.placement", "elsewhere"),
         ("applications.0.args.rectifier.max_batch_images", 0),
         ("applications.0.deployments.0.max_ongoing_requests", -1),
+        ("grpc_options", {"prt": 9000}),
+        ("grpc_options", {"grpc_servicer_functions": ["services.grpc_methods.add_to_sever"]}),
+        ("grpc_options", {"grpc_servicer_functions": ["nowhere"]}),
     ],
 )
 def test_a_misspelt_key_or_a_bad_value_is_named(tmp_path: Path, where: str, value: Any) -> None:
