@@ -27,6 +27,7 @@ PARTS = {
     "service": "Service over HTTP",
     "image_files": "Encoded images over HTTP",
     "client": "Python client",
+    "protocols": "gRPC beside HTTP",
     "request": "Where the time of a request goes",
     "capacity": "Latency by load",
     "start": "Start and memory",
