@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import CancelledError
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -33,6 +33,7 @@ class InProcess(httpx.BaseTransport):
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="stn-in-process", daemon=True)
         self._thread.start()
+        self._closing = Lock()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """The answer, whole; httpx.ReadTimeout if it takes longer than the request's timeout."""
@@ -49,11 +50,12 @@ class InProcess(httpx.BaseTransport):
 
     def close(self) -> None:
         """Ends the loop and gives up what is under way."""
-        if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+        with self._closing:
+            if not self._loop.is_closed():
+                asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+                self._loop.close()
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         response = await self._app.handle_async_request(request)

@@ -27,7 +27,7 @@ from stn_cli.options import (
 )
 from stn_cli.report import Column, Entry, Report
 from stn_cli.sources import count_sources, find_sources
-from stn_cli.straightening import MODEL, Straight, columns, geometry, given_limits, straight_rows
+from stn_cli.straightening import MODEL, Straight, columns, given_limits, straight_rows
 
 
 @app.command(epilog=EXIT_STATUSES)
@@ -64,9 +64,9 @@ def predict(
 
 
 def _said(classes: list[str], job: Job, straight: Straight, number: int) -> Entry:
-    row = straight.row
-    read = {"file": job.source.name, "label": int(row.label), "class": classes[row.label]}
-    return {**read, "probability": row.probabilities.max(), "probabilities": row.probabilities, **geometry(straight)}
+    label, probabilities = int(straight.part.label[straight.place]), straight.part.probabilities[straight.place]
+    read = {"file": job.source.name, "label": label, "class": classes[label], "probability": probabilities.max()}
+    return {**read, "probabilities": probabilities, **straight.said}
 
 
 def _columns(decided: bool) -> list[Column]:

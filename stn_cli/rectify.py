@@ -37,7 +37,7 @@ from stn_cli.options import (
 )
 from stn_cli.report import Column, Entry, Report
 from stn_cli.sources import Source, count_sources, find_sources
-from stn_cli.straightening import Straight, columns, geometry, given_limits, straight_rows
+from stn_cli.straightening import Straight, columns, given_limits, straight_rows
 from stn_cli.targets import shown, write_whole
 from stn_cli.writing import Writing
 from stn_core.canvas import MAX_SIDE_PX
@@ -106,13 +106,14 @@ class _Rectifying(Writing):
         return Job(source, source.path, self.targets_of(source, self._endings), self.annotations_of(source))
 
     def finish(self, job: Job, straight: Straight, number: int) -> Entry:
-        row = straight.row
-        entry: dict[str, Any] = {"file": job.source.name, **geometry(straight)}
+        entry: dict[str, Any] = {"file": job.source.name, **straight.said}
         if job.annotations is not None:
-            source_size, rectified_size = row.source_size.tolist(), row.rectified_size.tolist()
-            entry[ANNOTATIONS] = move(job.annotations, row.theta, tuple(source_size), tuple(rectified_size)).to_json()
-        for name, target, file in zip(("image", "mask"), job.targets, (row.encoded, row.encoded_mask), strict=False):
-            write_whole(target, file)
+            source_size, rectified_size = tuple(entry["source_size"]), tuple(entry["rectified_size"])
+            entry[ANNOTATIONS] = move(job.annotations, entry["theta"], source_size, rectified_size).to_json()
+        made = (straight.part.encoded, straight.part.encoded_mask)
+        for name, target, files in zip(("image", "mask"), job.targets, made, strict=False):
+            assert files is not None
+            write_whole(target, files[straight.place])
             entry[name] = shown(target)
         if job.annotations is not None:
             self.note(entry)
