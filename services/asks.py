@@ -1,13 +1,16 @@
 """What a request asks for beside its files: the parameters of the routes for files, checked."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from services.annotated import ANNOTATIONS, Read, read_annotations
 from services.decisions import LIMITS
+from services.forms import Item
 from services.pipelines import MAX_SEED, read_recipe
 from services.protocol import ModelSpec, TensorSpec
 from services.routes import Parameter
+from services.schemas import ref
 from services.settings import Limits
 from stn_core.errors import BadBody, BadTensor, TooLarge, brief
 from stn_core.recipes import Recipe, shipped_recipes
@@ -30,6 +33,8 @@ class Ask:
     """Whether images are to come back."""
     copies: int = 1
     recipe: Recipe | None = None
+    annotations: Sequence[Read] = ()
+    """Those of each file, where there are any."""
 
     @property
     def outputs(self) -> tuple[RequestedOutput, ...] | None:
@@ -62,8 +67,8 @@ def picture_of(spec: ModelSpec) -> TensorSpec | None:
     return next((tensor for tensor in spec.outputs if is_picture(tensor)), None)
 
 
-def read_ask(spec: ModelSpec, given: Iterable[tuple[str, Any]], files: int, limits: Limits) -> Ask:
-    """What the parameters ``given`` ask of the model for so many files; errors of the StnError tree if it cannot be."""
+def read_ask(spec: ModelSpec, given: Iterable[tuple[str, Any]], items: Sequence[Item], limits: Limits) -> Ask:
+    """What the parameters ``given`` ask of the model for these files; errors of the StnError tree if it cannot be."""
     parameters = _known_once(spec, given)
     pictures = parameters.pop("images", spec.name in _PICTURE_IS_THE_POINT)
     if not isinstance(pictures, bool):
@@ -72,20 +77,23 @@ def read_ask(spec: ModelSpec, given: Iterable[tuple[str, Any]], files: int, limi
             "after an @: -F image=@FILE"
         )
     if spec.name != AUGMENT:
+        if any(item.annotations is not None for item in items):
+            raise BadBody(f"annotations: expected none for {spec.name}; they move with what {AUGMENT} makes")
         return Ask(spec, parameters, pictures)
+    annotations = read_annotations(parameters.pop(ANNOTATIONS, None), items)
     copies = parameters.pop("copies", 1)
     if not isinstance(copies, int) or isinstance(copies, bool) or not 1 <= copies <= limits.max_images:
         raise BadTensor(
             f"parameters.copies: expected a whole number from 1 to {limits.max_images}, got {brief(copies)}"
         )
-    if files * copies > limits.max_images:
+    if len(items) * copies > limits.max_images:
         raise TooLarge(
-            f"images: expected at most {limits.max_images} in one answer, got {files} files with {copies} copies each; "
-            "send several requests"
+            f"images: expected at most {limits.max_images} in one answer, got {len(items)} files with {copies} copies "
+            "each; send several requests"
         )
     parameters.setdefault("seed", DEFAULT_SEED)
     recipe, _ = read_recipe(InferRequest({}, parameters=parameters))
-    return Ask(spec, parameters, pictures, copies, recipe)
+    return Ask(spec, parameters, pictures, copies, recipe, annotations)
 
 
 def parameters_of(spec: ModelSpec, limits: Limits) -> tuple[Parameter, ...]:
@@ -105,6 +113,16 @@ def parameters_of(spec: ModelSpec, limits: Limits) -> tuple[Parameter, ...]:
             "copies",
             {"type": "integer", "minimum": 1, "maximum": limits.max_images, "default": 1},
             "How many distorted images to make of each file",
+        ),
+        ANNOTATIONS: Parameter(
+            ANNOTATIONS,
+            {
+                "oneOf": [
+                    ref("Annotations"),
+                    {"type": "array", "items": {"anyOf": [ref("Annotations"), {"type": "null"}]}},
+                ]
+            },
+            "What moves with the images: one for each file, or null; one alone for a single file; also a JSON file",
         ),
         "canvas": Parameter(
             "canvas",
@@ -129,7 +147,7 @@ def parameters_of(spec: ModelSpec, limits: Limits) -> tuple[Parameter, ...]:
 
 def _known(spec: ModelSpec) -> list[str]:
     """What the protocol knows for this model, and what is ours."""
-    ours = [*(("images",) if picture_of(spec) else ()), *(("copies",) if spec.name == AUGMENT else ())]
+    ours = [*(("images",) if picture_of(spec) else ()), *(("copies", ANNOTATIONS) if spec.name == AUGMENT else ())]
     return [*spec.parameters.get("request_parameters", ()), *ours]
 
 

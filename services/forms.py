@@ -20,12 +20,13 @@ from stn_core.recipes.loading import MAX_RECIPE_BYTES
 MAX_FIELDS = 32
 """Parameters in one multipart body."""
 MAX_FIELD_BYTES = MAX_RECIPE_BYTES
-"""One parameter; a recipe is the longest."""
+"""One parameter; a recipe is the longest, but for annotations, which may be as long as all of a JSON body."""
 MAX_HEADER_BYTES = 8192
 """The headers of one part."""
 _MAX_CONTENT_TYPE = 1024
 _MAX_BOUNDARY = 70  # as RFC 2046 has it
-_TEXT_FILES = ("recipe",)
+_LONG = "annotations"
+_TEXT_FILES = ("recipe", _LONG)
 """Parameters that may come as a file, which is otherwise an image."""
 _NUMBER_OR_FLAG = re.compile(r"true|false|-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,2})?")
 _DATA_URL = re.compile(r"data:image/[\w.+-]{1,40};base64,", re.ASCII)
@@ -35,10 +36,14 @@ logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 class Item(NamedTuple):
-    """One image file: its name as given, which the answer repeats, and its bytes, or what is wrong with it."""
+    """One image file: its name as given, which the answer repeats, and its bytes, or what is wrong with it.
+
+    ``annotations``: what came beside it in JSON, unread.
+    """
 
     name: str | None
     data: bytes | StnError
+    annotations: Any = None
 
 
 class Form(NamedTuple):
@@ -55,7 +60,7 @@ def read_form(content_type: str, body: bytes, limits: Limits) -> Form:
     """
     kind, options = _media_type(content_type)
     if kind == "multipart/form-data":
-        form = _read_multipart(body, options.get(b"boundary", b""), limits.max_images)
+        form = _read_multipart(body, options.get(b"boundary", b""), limits)
     elif kind == "application/json":
         form = _read_json(body, limits)
     elif kind.startswith("image/") or kind == "application/octet-stream":
@@ -86,13 +91,13 @@ def _media_type(content_type: str) -> tuple[str, dict[bytes, bytes]]:
     return kind.decode("latin-1"), options
 
 
-def _read_multipart(body: bytes, boundary: bytes, max_files: int) -> Form:
+def _read_multipart(body: bytes, boundary: bytes, limits: Limits) -> Form:
     if not 0 < len(boundary) <= _MAX_BOUNDARY:
         raise BadBody(
             f"content-type: expected multipart/form-data with a boundary of 1 to {_MAX_BOUNDARY} characters, got "
             f"{len(boundary)}; leave this header to the client, which knows its boundary"
         )
-    parts = _Parts(max_files)
+    parts = _Parts(limits)
     parser = MultipartParser(
         boundary,
         {
@@ -118,11 +123,12 @@ def _read_multipart(body: bytes, boundary: bytes, max_files: int) -> Form:
 class _Parts:
     """Gathers the parts as the parser finds them, and stops it at the first that is one too many or too long."""
 
-    def __init__(self, max_files: int) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.items: list[Item] = []
         self.parameters: list[tuple[str, Any]] = []
         self.complete = False
-        self._max_files = max_files
+        self._max_files = limits.max_images
+        self._max_long_bytes = limits.max_json_bytes
         self._parts = 0
 
     def begin(self) -> None:
@@ -169,10 +175,9 @@ class _Parts:
 
     def data(self, data: bytes, start: int, end: int) -> None:
         self._size += end - start
-        if not self._is_image and self._size > MAX_FIELD_BYTES:
-            raise TooLarge(
-                f"{shortened(self._field, 40)}: expected at most {MAX_FIELD_BYTES} bytes in a parameter, got more"
-            )
+        most = self._max_long_bytes if self._field == _LONG else MAX_FIELD_BYTES
+        if not self._is_image and self._size > most:
+            raise TooLarge(f"{shortened(self._field, 40)}: expected at most {most} bytes in a parameter, got more")
         self._pieces.append(data[start:end])
 
     def end(self) -> None:
@@ -229,17 +234,20 @@ def _read_json(body: bytes, limits: Limits) -> Form:
 
 def _json_item(image: object) -> Item:
     name: object = None
-    if isinstance(image, dict) and image.keys() <= {"name", "data"}:
-        name, image = image.get("name"), image.get("data")
+    annotations: object = None
+    if isinstance(image, dict) and image.keys() <= {"name", "data", "annotations"}:
+        name, annotations, image = image.get("name"), image.get("annotations"), image.get("data")
     if not isinstance(image, str) or not isinstance(name, str | None):
         wrong = BadTensor(
             f"images: expected base64 text, or an object with a name and data as text, got {brief(image)}"
         )
-        return Item(name if isinstance(name, str) else None, wrong)
+        return Item(name if isinstance(name, str) else None, wrong, annotations)
     start = _DATA_URL.match(image)
     try:
         # Line breaks are what the command base64 puts between its lines.
         text = "".join(image[start.end() if start else 0 :].split())
-        return Item(name, base64.b64decode(text, validate=True))
+        return Item(name, base64.b64decode(text, validate=True), annotations)
     except (binascii.Error, ValueError) as error:
-        return Item(name, BadTensor(f"images: expected base64 of an image file, got {brief(image)} ({error})"))
+        return Item(
+            name, BadTensor(f"images: expected base64 of an image file, got {brief(image)} ({error})"), annotations
+        )

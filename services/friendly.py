@@ -11,14 +11,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from time import perf_counter_ns
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp
 
 from services.accept import by_preference
+from services.annotated import AnnotationAllowance, check_mask, with_moved
 from services.asks import AUGMENT, Ask, parameters_of, picture_of, read_ask
 from services.body import ByteBudget, read_body
 from services.forms import Form, Item, from_text, read_form
@@ -29,7 +31,9 @@ from services.recipe_routes import RecipeRoutes
 from services.routes import DescribedRoute
 from services.settings import Settings
 from services.uploads import PixelAllowance, as_request_format, bytes_tensor, read_head, read_pixels
+from stn_core.annotations import Annotations
 from stn_core.errors import BadBody, NotAcceptable, StnError, TimedOut, shortened
+from stn_core.geometry import Size
 from stn_core.wire import InferRequest
 
 T = TypeVar("T")
@@ -63,12 +67,20 @@ def friendly_routes(pipelines: Pipelines, settings: Settings, budget: ByteBudget
     return [*files.routes(), *RecipeRoutes(pipelines, settings.limits).routes(PATH)]
 
 
+class _Prepared(NamedTuple):
+    """What is asked of the pipelines for one file, and what moves with it."""
+
+    request: InferRequest
+    annotations: Annotations | None
+
+
 class _FileRoutes:
     def __init__(self, pipelines: Pipelines, settings: Settings, budget: ByteBudget) -> None:
         self._pipelines = pipelines
         self._limits = settings.limits
         self._budget = budget
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="files")
+        self._moving = ThreadPoolExecutor(1, thread_name_prefix="annotations")  # may take seconds, if it is a spline
         self._channels = max(pipelines.specs["predict"].inputs[0].shape[-1], 1)
 
     def routes(self) -> list[DescribedRoute]:
@@ -112,15 +124,22 @@ class _FileRoutes:
     def _read(self, spec: ModelSpec, request: Request, body: bytes) -> tuple[Form, Ask]:
         form = read_form(request.headers.get("content-type", ""), body, self._limits)
         query = [(name, from_text(value)) for name, value in request.query_params.multi_items()]
-        return form, read_ask(spec, [*query, *form.parameters], len(form.items), self._limits)
+        return form, read_ask(spec, [*query, *form.parameters], form.items, self._limits)
 
-    def _prepare(self, ask: Ask, items: Sequence[Item]) -> list[InferRequest | StnError]:
+    def _prepare(self, ask: Ask, items: Sequence[Item]) -> list[_Prepared | StnError]:
         """A request to the pipelines for each file, or what is wrong with it."""
         allowance = PixelAllowance(self._limits)
-        prepared: list[InferRequest | StnError] = []
-        for item in items:
+        for_points = None if ask.recipe is None else AnnotationAllowance(ask.recipe, ask.copies, self._limits)
+        prepared: list[_Prepared | StnError] = []
+        for item, annotations in zip_longest(items, ask.annotations):
             try:
-                prepared.append(self._request_of(ask, item, allowance))
+                if isinstance(annotations, StnError):
+                    raise annotations
+                request = self._request_of(ask, item, allowance)
+                if annotations is not None and for_points is not None:
+                    check_mask(annotations, _size_of(request))
+                    for_points.take(annotations)
+                prepared.append(_Prepared(request, annotations))
             except StnError as error:
                 prepared.append(error)
         return prepared
@@ -139,11 +158,11 @@ class _FileRoutes:
         return InferRequest({"images": images}, ask.outputs, ask.parameters)
 
     async def _infer(
-        self, ask: Ask, request: InferRequest | StnError, deadline_s: float, turns: asyncio.Semaphore
+        self, ask: Ask, prepared: _Prepared | StnError, deadline_s: float, turns: asyncio.Semaphore
     ) -> Outcome | StnError:
         """What one file comes to, counted as the request that it is; never raises, so that each has its own answer."""
         statistics, started_ns = self._pipelines.statistics[ask.spec.name], perf_counter_ns()
-        outcome = await self._outcome(ask, request, deadline_s, turns)
+        outcome = await self._outcome(ask, prepared, deadline_s, turns)
         taken_ns = perf_counter_ns() - started_ns
         if isinstance(outcome, Outcome):
             statistics.add_success(outcome.images, taken_ns, outcome.prepared_ns - started_ns, 0)
@@ -152,13 +171,19 @@ class _FileRoutes:
         return outcome
 
     async def _outcome(
-        self, ask: Ask, request: InferRequest | StnError, deadline_s: float, turns: asyncio.Semaphore
+        self, ask: Ask, prepared: _Prepared | StnError, deadline_s: float, turns: asyncio.Semaphore
     ) -> Outcome | StnError:
-        if isinstance(request, StnError):
-            return request
+        if isinstance(prepared, StnError):
+            return prepared
+        request, annotations = prepared
         try:
             async with asyncio.timeout_at(deadline_s), turns:
-                return await self._pipelines.infer(ask.spec, request)
+                outcome = await self._pipelines.infer(ask.spec, request)
+                if annotations is None:
+                    return outcome
+                loop, size = asyncio.get_running_loop(), _size_of(request)
+                moved: Outcome = await loop.run_in_executor(self._moving, with_moved, outcome, annotations, size)
+                return moved
         except StnError as error:
             return error
         except TimeoutError:
@@ -171,6 +196,11 @@ class _FileRoutes:
     def _too_late(self, spec: ModelSpec) -> TimedOut:
         limit_s = self._limits.request_timeout_s
         return TimedOut(f"{spec.name}: no answer within {limit_s:g} s; send fewer files at once or try later")
+
+
+def _size_of(request: InferRequest) -> Size:
+    _, height, width, _ = request.inputs["images"].shape
+    return height, width
 
 
 def _kind_of_answer(kinds: Sequence[str], ask: Ask, files: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 from starlette.responses import Response
 
+from services.annotated import ANNOTATIONS
 from services.asks import AUGMENT, Ask, is_picture
 from services.batching import Array
 from services.pipelines import Outcome
@@ -72,7 +73,7 @@ def _entry(ask: Ask, outcome: Outcome | StnError) -> dict[str, Any]:
 
 def _row(spec: ModelSpec, outcome: Outcome, index: int) -> dict[str, Any]:
     """What the model says of image ``index`` beside images: its outputs by name, in its order."""
-    said = [name for name in _names(spec, pictures=False) if name in outcome.outputs]
+    said = [name for name in (*_names(spec, pictures=False), ANNOTATIONS) if name in outcome.outputs]
     values = {name: _plain(outcome.outputs[name][index]) for name in said}
     classes = spec.parameters.get("classes", ())
     scores = values.get("probabilities", ())

@@ -234,9 +234,22 @@ _OTHERS: dict[str, Schema] = {
 
 _FILES: dict[str, Schema] = {
     "EncodedImage": {
-        "description": "A file as base64 text or data: URL, or with a name",
-        "anyOf": [_TEXT, _object({"name": _TEXT, "data": _TEXT}, "data")],
+        "description": "A file as base64 text or data: URL, or with a name, and for augment with annotations",
+        "anyOf": [_TEXT, _object({"name": _TEXT, "data": _TEXT, "annotations": ref("Annotations")}, "data")],
     },
+    "Annotations": _object(
+        {
+            "keypoints_px": _list({"type": ["array", "null"], "description": "x, y; null for none"}),
+            "boxes_px": _list({"type": ["array", "null"], "description": "x1, y1, x2, y2"}),
+            "polygons_px": _list(_list({"type": ["array", "null"], "description": "x, y"})),
+            "mask": {"type": ["array", "null"], "description": "Rows of labels, whole numbers, as large as the image"},
+        },
+        description=(
+            "On one image, in pixels from its upper left corner; pixel i's centre is at i + 0.5. Each copy comes back "
+            "with those on it, and box_polygons_px, keypoints_inside, boxes_visible_fraction, "
+            "polygons_visible_fraction, exact"
+        ),
+    ),
     "FileResults": _object(
         {
             "model": _TEXT,

@@ -265,3 +265,26 @@ def test_a_result_without_pictures_has_the_rest() -> None:
     assert (len(result), result.images, result[1].images, result[:1].images) == (2, None, None, None)
     with pytest.raises(Unsupported, match="pictures=False"):
         result.to_pil()
+
+
+@pytest.mark.service
+def test_files_and_arrays_in_one_call(
+    service_url: str, call: Call, files: list[bytes], photos: list[np.ndarray]
+) -> None:
+    mixed = [files[0], photos[2], photos[2][..., 0], files[1]]
+    found = call(service_url, "straighten", mixed, given={"mask": True, "min_confidence": 0.0})
+    assert [type(row.encoded) for row in found] == [bytes, np.ndarray, np.ndarray, bytes]
+    assert [row.images.ndim for row in found] == [3, 3, 2, 3]
+    assert [row.mask.shape for row in found] == [row.images.shape[:2] for row in found]
+    assert np.array_equal(found[1].images[..., 0], found[2].images)
+    assert found.theta.shape == (4, 2, 3)
+    assert (found.decision != "").all()
+
+
+@pytest.mark.service
+def test_nothing_but_errors(service_url: str, call: Call) -> None:
+    found = call(service_url, "straighten", [b"broken", b"too"], given={"errors": "keep", "mask": True})
+    assert list(found.errors) == [0, 1]
+    assert found.to_pil() == [None, None]
+    assert len(found.images) == len(found.mask) == 2
+    assert not found.to_source([np.ones((3, 2)), np.ones((1, 2))])[0].inside.any()

@@ -54,7 +54,7 @@ async def test_where_nothing_went_well_the_first_error_is_the_answer(http: httpx
     [
         ("predict", "colour=1", {}, "bad-body", "images for predict, got 'colour'"),
         ("classify", "images=true", {}, "bad-body", "expected none for classify, got 'images'"),
-        ("augment", "", {"x" * 3000: "1"}, "bad-body", "some of recipe, seed, images, copies for augment"),
+        ("augment", "", {"x" * 3000: "1"}, "bad-body", "some of recipe, seed, images, copies, annotations for"),
         ("predict", "", {"image": "a.png"}, "bad-body", "got 'image'; with curl a file goes by its name after an @"),
         ("predict", "", {"images": "a.png"}, "bad-body", "images: expected true or false, got 'a.png'; with curl"),
         ("predict", "images=1", {}, "bad-body", "images: expected true or false, got 1"),

@@ -57,7 +57,7 @@ def documents(text: str) -> list[dict[str, Any]]:
 def test_the_commands_of_the_page_do_what_they_say(service_url: str, folder: Path) -> None:
     (commands,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
     said = documents(shell(commands.replace("URL=http://127.0.0.1:8000\n", ""), service_url, folder))
-    one, shown, two, classified, augmented, bare, by_json = said
+    one, shown, two, classified, augmented, annotated, bare, by_json = said
     assert [entry["label"] for entry in two["results"]] == [2, 7]
     assert [entry["name"] for entry in two["results"]] == ["digit.png", "seven.webp"]
     assert one["results"] == two["results"][:1]
@@ -66,6 +66,7 @@ def test_the_commands_of_the_page_do_what_they_say(service_url: str, folder: Pat
     assert by_json["results"] == [{**one["results"][0], "name": None}]
     assert classified["results"][0]["label"] == 2
     assert len(augmented["results"][0]["copies"]) == 3
+    assert len(annotated["results"][0]["copies"][0]["annotations"]["box_polygons_px"][0]) == 4
     assert decode_picture((folder / "straight.png").read_bytes()).shape == (28, 28, 1)
     assert min(decode_picture((folder / "large.png").read_bytes()).shape[:2]) >= 9 * 28
 
