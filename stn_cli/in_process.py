@@ -12,8 +12,6 @@ import httpx
 from stn_core.errors import Unsupported
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
     from services.settings import Settings
     from stn_core.backends import BackendName
 
@@ -28,7 +26,7 @@ PATIENCE_S = 3600.0
 class InProcess(httpx.BaseTransport):
     """Takes requests to an ASGI application, on an event loop in a thread of its own; for any number of threads."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: Any) -> None:
         self._app = httpx.ASGITransport(app)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="stn-in-process", daemon=True)
