@@ -15,7 +15,7 @@ from ray.serve._private.constants import RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THR
 from services.batching import Columns, MicroBatcher
 from services.channel import Address, Listener
 from services.grpc_methods import GrpcMethods
-from services.links import LocalLink, RemoteLink, StageLink, predict_link
+from services.links import LocalLink, RemoteLink, local_links
 from services.settings import Placement, Settings
 from services.stages import Operation, make_stages
 from stn_core.bundle import find_bundle, read_manifest
@@ -74,13 +74,7 @@ class GatewayReplica(GrpcMethods):
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, settings: Settings, handles: dict[str, Any]
     ) -> None:
-        local = tuple(name for name, stage in settings.stages.items() if stage.placement is Placement.GATEWAY)
-        threads = {settings.stages[name].threads for name in local if name != "augmenter"}
-        most_threads = None if None in threads else max((count for count in threads if count), default=None)
-        stages = await asyncio.to_thread(make_stages, local, settings.bundle, settings.engine, most_threads)
-        links: dict[str, StageLink] = {name: LocalLink(stages[name], settings.stages[name]) for name in local}
-        if "rectifier" in local and "classifier" in local:
-            links["predictor"] = predict_link(stages, settings)
+        links = await asyncio.to_thread(local_links, settings)
         timeout_s = settings.limits.request_timeout_s
         for name, handle in handles.items():
             links[name] = RemoteLink(name, handle, timeout_s, settings.readiness_timeout_s)

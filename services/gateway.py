@@ -14,6 +14,7 @@ from services.compression import asked_coding, compressed
 from services.documentation import Documentation
 from services.friendly import friendly_routes
 from services.inference import INLINE_BYTES, INLINE_TEXT_BYTES, Inference
+from services.links import StageLink
 from services.middleware import model_to_infer
 from services.pipelines import Pipelines
 from services.problems import guarded, unknown_route
@@ -22,6 +23,7 @@ from services.raw import raw_request
 from services.repository import Repository, absent_routes
 from services.routes import ApiRoute, json_answer, of_model
 from services.settings import Settings
+from stn_core.bundle import read_manifest
 from stn_core.errors import (
     BadBody,
     BadRecipe,
@@ -160,6 +162,11 @@ class Gateway:
         if json_bytes <= INLINE_TEXT_BYTES and len(body) <= INLINE_BYTES:
             return decode_request(body, length)
         return await asyncio.to_thread(decode_request, body, length)
+
+
+def make_app(settings: Settings, links: dict[str, StageLink]) -> ASGIApp:
+    """The ASGI application that serves the settings' bundle by ``links``."""
+    return Gateway(Pipelines(settings, links, read_manifest(settings.bundle)), settings).asgi_app()
 
 
 async def _packed(message: Message, accepted: str) -> _Answer:

@@ -11,8 +11,8 @@ import numpy as np
 
 from services.batching import BatchKey, Columns
 from services.channel import Broken, Channels
-from services.settings import Settings, StageSettings
-from services.stages import Operation, PredictStage, Stage
+from services.settings import Placement, Settings, StageSettings
+from services.stages import Operation, PredictStage, Stage, make_stages
 from stn_core.errors import Overloaded, StnError, Unavailable
 
 if TYPE_CHECKING:
@@ -88,6 +88,18 @@ def predict_link(stages: dict[str, Stage], settings: Settings) -> LocalLink:
     most_images = min(settings.rectifier.max_batch_images, settings.classifier.max_batch_images)
     stage = PredictStage(stages["rectifier"], stages["classifier"])
     return LocalLink(stage, settings.rectifier.model_copy(update={"max_batch_images": most_images}))
+
+
+def local_links(settings: Settings) -> dict[str, StageLink]:
+    """The stages that ``settings`` place in the gateway's process, loaded and warm; takes as long as that takes."""
+    local = tuple(name for name, stage in settings.stages.items() if stage.placement is Placement.GATEWAY)
+    threads = {settings.stages[name].threads for name in local if name != "augmenter"}
+    most_threads = None if None in threads else max((count for count in threads if count), default=None)
+    stages = make_stages(local, settings.bundle, settings.engine, most_threads)
+    links: dict[str, StageLink] = {name: LocalLink(stages[name], settings.stages[name]) for name in local}
+    if "rectifier" in local and "classifier" in local:
+        links["predictor"] = predict_link(stages, settings)
+    return links
 
 
 class RemoteLink:

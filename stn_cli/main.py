@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from rich.console import Console
 
-from stn_cli import calibrate, demo, evaluate, export, reproduce, serve, train  # noqa: F401  each adds a command
+from stn_cli import (  # noqa: F401  each adds a command
+    augment,
+    calibrate,
+    demo,
+    evaluate,
+    export,
+    map,
+    predict,
+    rectify,
+    reproduce,
+    serve,
+    shadow,
+    train,
+)
 from stn_cli.app import app
+from stn_cli.endings import INTERRUPTED, NOBODY_READS, NobodyReads, status_of
 from stn_core.errors import StnError
 
 # The extra of the package that brings a module the base install lacks.
@@ -28,12 +43,20 @@ _EXTRAS = {
 
 
 def run() -> None:
-    """The entry point: errors raised on purpose end in one line and exit status 2, without a traceback."""
+    """The entry point: errors raised on purpose end in one line and exit status 2 or 3, without a traceback."""
     try:
         app()
     except StnError as error:
         Console(stderr=True).print(f"[bold red]error[/] ({error.code}): {error}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        sys.exit(status_of(error))
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)  # threads with requests that hang would be waited for
+        raise
+    except NobodyReads:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be written at the end
+        sys.exit(NOBODY_READS)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _EXTRAS:
             raise

@@ -31,8 +31,17 @@ MAX_PIXELS = 2**26
 MAX_SIDE_PX = 32766
 """As many as the sampler counts to (``stn_core.native``)."""
 _STRAIGHT = ((2, 3), (3, 3))
-_POINTS_OF_A_BENT_SIDE = 65
 _PROBES = 9
+
+
+def _lines(points: int) -> NDArray[np.float64]:
+    """Points of the window's sides ``[4, points, 2]``: of the two that run along x, then of those along y."""
+    line = np.linspace(-1, 1, points)
+    along_x = np.stack([np.stack([line, np.full(points, y)], axis=-1) for y in (-1.0, 1.0)])
+    return np.concatenate([along_x, along_x[..., ::-1]])
+
+
+_LINES, _BENT_LINES = _lines(2), _lines(65)
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,7 @@ def natural_size_px(theta: NDArray[Any], frame: Frame) -> tuple[float, float]:
     """Height and width of the network's window at the source's resolution, not rounded."""
     if theta.shape == (3, 3) and not (_depth(theta, CORNERS) > MIN_DENOMINATOR).all():
         raise Unsupported("theta: its horizon crosses the window, which so has no scale; give a size, in canvas crop")
-    across, down = (_side(theta, axis, frame) for axis in (0, 1))
+    across, down = _sides(theta, frame)
     zooms = across.input_px / frame.rectified[1], down.input_px / frame.rectified[0]
     if min(zooms) < MIN_DETERMINANT:
         raise BadTensor("theta: expected a window with an area, but it shows a line or a point of the image")
@@ -142,16 +151,15 @@ class _Side(NamedTuple):
     input_px: float
 
 
-def _side(theta: NDArray[Any], axis: int, frame: Frame) -> _Side:
-    """The longer one of the two sides that run along x (``axis`` 0) or y (1)."""
-    line = np.linspace(-1, 1, 2 if theta.shape in _STRAIGHT else _POINTS_OF_A_BENT_SIDE)
-    sides = []
-    for other in (-1.0, 1.0):
-        points = np.stack([line, np.full_like(line, other)] if axis == 0 else [np.full_like(line, other), line], -1)
-        steps = np.diff(transforms.map_points(theta[None], points)[0], axis=0)
-        lengths = (np.hypot(*(steps * (np.array(size[::-1]) / 2)).T).sum() for size in (frame.source, frame.input))
-        sides.append(_Side(*map(float, lengths)))
-    return max(sides)
+def _sides(theta: NDArray[Any], frame: Frame) -> tuple[_Side, _Side]:
+    """The longer one of the two sides that run along x, and of those along y."""
+    lines = _LINES if theta.shape in _STRAIGHT else _BENT_LINES
+    places = transforms.map_points(theta[None], lines.reshape(1, -1, 2)).reshape(lines.shape)
+    steps = places[:, 1:] - places[:, :-1]
+    halves = np.array([size[::-1] for size in (frame.source, frame.input)]) / 2
+    lengths = np.hypot(*np.moveaxis(steps * halves[:, None, None], -1, 0)).sum(axis=-1)  # [2, 4]
+    sides = [_Side(*pair) for pair in lengths.T.tolist()]
+    return max(sides[:2]), max(sides[2:])
 
 
 def _source_box(theta: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:

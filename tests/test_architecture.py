@@ -37,7 +37,7 @@ ONE_HOME = {  # a library that one room alone may import
     "typer": ("stn_cli/",),
     "rich": ("stn_cli/", "clients/stn_client/progress.py"),
     "pandas": ("clients/stn_client/rows.py",),
-    "httpx": ("clients/",),
+    "httpx": ("clients/", "stn_cli/in_process.py"),
 }
 MAX_LINES = 400
 

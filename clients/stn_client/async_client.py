@@ -85,6 +85,10 @@ class AsyncClient(Connected[AsyncLink]):
         """See ``Client.shadow``."""
         return await self._run(self._calls.shadow())
 
+    async def model(self, name: str) -> dict[str, Any]:
+        """See ``Client.model``."""
+        return await self._run(self._calls.model(name))
+
     async def close(self) -> None:
         """Closes the connections; the client cannot be used after."""
         await self._link.close()

@@ -23,11 +23,12 @@ from stn_client.models import (
     RECTIFY,
     STRAIGHTEN,
     STRAIGHTEN_WITH_MASK,
+    STRAIGHTEN_WITHOUT_PICTURES,
     WARP,
     Model,
     R,
 )
-from stn_client.options import Chosen, canvas_of, copies_of, limits_of, mask_of
+from stn_client.options import Chosen, canvas_of, copies_of, limits_of, mask_of, pictures_of
 from stn_client.results import Augmentation, Classification, Prediction, Rectification, Straightening, Warping
 from stn_client.sources import Source
 from stn_client.splitting import Limits, Room
@@ -94,11 +95,18 @@ class Calls:
 
     def straighten(self, images: object, **options: Any) -> Call[Straightening]:
         model = STRAIGHTEN_WITH_MASK if mask_of(options) else STRAIGHTEN
+        if not pictures_of(options):
+            model = STRAIGHTEN_WITHOUT_PICTURES
         canvas = canvas_of(options)
         # One array has images of one size: where each comes out at its own, pixels go and come as files.
         own_sizes = "height" not in canvas and ("max_side_px" in canvas or canvas["canvas"] == "fit")
         reading = Reading(any_size=True, as_png=own_sizes)
-        return self._call(model, images, options, parameters=canvas, reading=reading)
+        call = self._call(model, images, options, parameters=canvas, reading=reading)
+        if model is not STRAIGHTEN_WITHOUT_PICTURES or call.outputs is not None:
+            return call
+        # A bundle that a confidence is asked of has one, or refuses; any other may have none to name.
+        confidence = ["confidence"] if call.parameters.get("min_confidence") else []
+        return replace(call, outputs=[*model.named, "decision", "reason", *confidence])
 
     def classify(self, images: object, **options: Any) -> Call[Classification]:
         return self._call(CLASSIFY, images, options)
@@ -146,6 +154,9 @@ class Calls:
 
     def shadow(self) -> Flow[dict[str, Any]]:
         return exchange(Request("GET", "/v1/shadow"), self._retry, _read_json_object)
+
+    def model(self, name: str) -> Flow[dict[str, Any]]:
+        return exchange(Request("GET", f"/v2/models/{quote(name, safe='')}"), self._retry, _read_json_object)
 
     def limits(self, deadline: Deadline | None) -> Flow[Limits]:
         """What the server takes, as it said when it was asked last."""

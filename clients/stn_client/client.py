@@ -101,6 +101,10 @@ class Client(Connected[Link]):
         """What rectification changed, as far as the service compares it: see its setting ``shadow_share``."""
         return self._run(self._calls.shadow())
 
+    def model(self, name: str) -> dict[str, Any]:
+        """What the service says of one model: inputs, outputs, ``parameters`` with its classes. UnknownModel else."""
+        return self._run(self._calls.model(name))
+
     def close(self) -> None:
         """Closes the connections; the client cannot be used after."""
         self._link.close()

@@ -61,7 +61,7 @@ def _of(result: type[R]) -> Callable[..., R]:
 
 
 def _straightening(outputs: Mapping[str, Any], parameters: Mapping[str, Any], **place: Any) -> Straightening:
-    encoded = {"encoded": outputs["images"], "encoded_mask": outputs.get("mask")}
+    encoded: dict[str, Any] = {"encoded": outputs.get("images"), "encoded_mask": outputs.get("mask")}
     rest = {name: values for name, values in outputs.items() if name not in ("images", "mask")}
     return Straightening(**encoded, **rest, **place)
 
@@ -91,6 +91,9 @@ STRAIGHTEN = Model(
     of_any_size=True,
 )
 STRAIGHTEN_WITH_MASK = STRAIGHTEN._replace(outputs={**_STRAIGHT_AT_ANY_SIZE, "mask": MASKS})
+STRAIGHTEN_WITHOUT_PICTURES = STRAIGHTEN._replace(
+    outputs={name: kind for name, kind in _STRAIGHT_AT_ANY_SIZE.items() if name != "images"}
+)
 CLASSIFY = Model("classify", _READ, _of(Classification))
 WARP = Model("warp", {"images": PICTURES}, _of(Warping))
 AUGMENT = Model(

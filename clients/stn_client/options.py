@@ -80,6 +80,8 @@ class StraightenOptions(RectifyOptions, total=False):
     """The longer side of what comes out, at most."""
     mask: bool
     """Whether the result has the mask of what was read from inside the source."""
+    pictures: bool
+    """Whether images are made at all, and masks: False gives the rest alone, and far sooner."""
 
 
 class AugmentOptions(Options, total=False):
@@ -167,6 +169,11 @@ def copies_of(given: Mapping[str, Any]) -> int:
 def mask_of(given: Mapping[str, Any]) -> bool:
     """Whether ``straighten`` is to give the mask; InvalidInput if it is neither True nor False."""
     return _flag("mask", given.get("mask", False))
+
+
+def pictures_of(given: Mapping[str, Any]) -> bool:
+    """Whether ``straighten`` is to make images; InvalidInput if it is neither True nor False."""
+    return _flag("pictures", given.get("pictures", True))
 
 
 def _flag(name: str, value: object) -> bool:

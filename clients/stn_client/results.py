@@ -80,11 +80,12 @@ class Straightening(Mapped):
     bool ``[h, w]``, True where a pixel was read from inside the source, None if it was not asked for. What went as
     files came back as PNG files: ``encoded`` and ``encoded_mask`` have these, and a row, or the whole, is decoded when
     it is asked for, which needs Pillow (Unsupported without it). Of images that went as pixels they have the pixels.
+    With ``pictures=False`` all four are None.
 
     Sizes are (height, width). ``theta`` is what was applied, the canvas and the decision included.
     """
 
-    encoded: NDArray[Any]
+    encoded: NDArray[Any] | None
     encoded_mask: NDArray[Any] | None
     label: NDArray[np.int64]
     probabilities: NDArray[np.float32]
@@ -99,8 +100,8 @@ class Straightening(Mapped):
     _untabled: ClassVar[tuple[str, ...]] = ("encoded", "encoded_mask")
 
     @cached_property
-    def images(self) -> NDArray[Any]:
-        if self.encoded.dtype != object:
+    def images(self) -> NDArray[Any] | None:
+        if self.encoded is None or self.encoded.dtype != object:
             return self.encoded
         return _joined([self._value("images", row) for row in range(len(self))])
 
@@ -112,7 +113,7 @@ class Straightening(Mapped):
 
     def _value(self, name: str, row: int) -> Any:
         if name == "images":
-            return _pixels(self.encoded[row])
+            return None if self.encoded is None else _pixels(self.encoded[row])
         if name != "mask":
             return super()._value(name, row)
         if self.encoded_mask is None:

@@ -105,7 +105,12 @@ class Row:
         name = self._rows._images
         if name is None:
             raise Unsupported(f"to_pil: a {type(self._rows).__name__} has no images")
-        return None if self.error is not None else as_picture(getattr(self, name), "to_pil")
+        if self.error is not None:
+            return None
+        image = getattr(self, name)
+        if image is None:
+            raise Unsupported("to_pil: no images were asked for, by pictures=False")
+        return as_picture(image, "to_pil")
 
     def to_source(self, points_px: ArrayLike) -> MappedPoints:
         """``Mapped.to_source`` of this image: points ``[..., 2]``."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,24 @@ def test_points_go_both_ways(service_url: str, call: Call, files: list[bytes], p
         found.to_source(corners[:3])
     with pytest.raises(Unsupported, match="a Classification has no theta"):
         call(service_url, "classify", np.zeros((1, 28, 28), np.uint8))[0].to_source([[1.0, 2.0]])
+
+
+def test_without_pictures_none_is_asked_for(files: list[bytes]) -> None:
+    ((_, _, outputs),) = requests_of(files, pictures=False)
+    assert outputs == ["label", "probabilities", "theta", "rectified_size", "source_size"]
+    ((_, _, decided),) = requests_of(files, pictures=False, max_turn_deg=45)
+    assert decided == [*outputs, "decision", "reason"]
+    ((_, parameters, sure),) = requests_of(files, pictures=False, min_confidence=0.5)
+    assert (parameters["min_confidence"], sure) == (0.5, [*decided, "confidence"])
+    with pytest.raises(InvalidInput, match="pictures: expected True or False"):
+        requests_of(files, pictures=None)
+
+
+def test_a_result_without_pictures_has_the_rest() -> None:
+    result = replace(straightening([b"", b""]), encoded=None)
+    assert (len(result), result.images, result[1].images, result[:1].images) == (2, None, None, None)
+    with pytest.raises(Unsupported, match="pictures=False"):
+        result.to_pil()
 
 
 @pytest.mark.service

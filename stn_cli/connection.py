@@ -1,0 +1,39 @@
+"""The client of a command: of a running service, or of one in this process; all else is the same."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import cast, get_args
+
+from stn_client import Client
+
+from stn_cli.in_process import PATIENCE_S, URL, in_process
+from stn_core.backends import BackendName
+from stn_core.errors import InvalidInput
+
+DEFAULT_BUNDLE = "digits"
+DEFAULT_ENGINE: BackendName = "auto"
+
+
+@contextlib.contextmanager
+def connected(url: str | None, bundle: str | None, engine: str | None) -> Iterator[Client]:
+    """A client of the service at ``url``, or without one of ``bundle`` in this process.
+
+    InvalidInput if the options make no sense together; errors of the bundle, and of what is not installed.
+    """
+    if url:
+        for option, value in (("--bundle", bundle), ("--engine", engine)):
+            if value is not None:
+                raise InvalidInput(
+                    f"{option}: the service at {url} has its own; leave the option out, or give --url '' to work "
+                    "without a service"
+                )
+        with Client(url) as client:
+            yield client
+        return
+    if engine is not None and engine not in get_args(BackendName):
+        raise InvalidInput(f"--engine: expected {', '.join(get_args(BackendName))}, got {engine!r}")
+    transport = in_process(bundle or DEFAULT_BUNDLE, cast(BackendName, engine or DEFAULT_ENGINE))
+    with Client(URL, transport=transport, read_timeout_s=PATIENCE_S) as client:
+        yield client
