@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.annotated import ANNOTATIONS, Read, read_annotations
-from services.decisions import LIMITS
+from services.decisions import FLAGS, PARAMETERS
 from services.forms import Item
 from services.pipelines import MAX_SEED, read_recipe
 from services.protocol import ModelSpec, TensorSpec
@@ -130,8 +130,8 @@ def parameters_of(spec: ModelSpec, limits: Limits) -> tuple[Parameter, ...]:
             "What is shown: the network's window, or the whole image",
         ),
         **{
-            name: Parameter(name, {"type": "boolean" if name == "may_mirror" else "number"}, said)
-            for name, said in LIMITS.items()
+            name: Parameter(name, {"type": "boolean" if name in FLAGS else "number"}, said)
+            for name, said in PARAMETERS.items()
         },
         **{
             name: Parameter(name, {"type": "integer", "minimum": 1, "maximum": limits.max_side_px}, said)

@@ -10,10 +10,11 @@ from services.stages import Operation
 from stn_core.bundle import Manifest
 from stn_core.confidence import DECISION_FILE
 from stn_core.decision import REASONS, Limits, Reason
-from stn_core.errors import Unsupported
+from stn_core.errors import InvalidInput, Unsupported, brief
 from stn_core.wire import InferRequest
 
-LIMITS = {
+DECIDE = "decide"
+_LIMITS = {
     "min_confidence": "Images rectified with less confidence are kept as they came",
     "min_scale": "The least scale a rectification may show an image at",
     "max_scale": "The largest scale a rectification may show an image at",
@@ -23,20 +24,24 @@ LIMITS = {
     "min_motion_px": "Less motion than this is none",
     "may_mirror": "Whether a rectification may mirror",
 }
-"""The request parameters, those of ``stn_core.decision.Limits``, and what each means in a few words."""
-PARAMETERS = tuple(LIMITS)
-DECIDE = "decide"
+PARAMETERS = {DECIDE: "Decide, also where no limit is named: by the bundle's own", **_LIMITS}
+"""The request parameters, ``decide`` and those of ``stn_core.decision.Limits``, and what each means in a few words."""
+FLAGS = (DECIDE, "may_mirror")
+"""Those that are true or false; the others are numbers."""
 OUTPUTS = ("decision", "reason", "confidence", "theta_applied")
 
 
 def decide_operation(request: InferRequest, manifest: Manifest, result_bytes: int) -> Operation | None:
-    """The operation that rectifies where that does no harm, if ``request`` asks for it by a limit or an output.
+    """The operation that rectifies where that does no harm, if ``request`` asks for it: so, by a limit or an output.
 
     InvalidInput for a limit that makes no sense; Unsupported if a confidence is asked for and the bundle has none.
     """
-    changes = {name: request.parameters[name] for name in PARAMETERS if name in request.parameters}
+    changes = {name: request.parameters[name] for name in _LIMITS if name in request.parameters}
+    decide = request.parameters.get(DECIDE, False)
+    if not isinstance(decide, bool):
+        raise InvalidInput(f"parameters.{DECIDE}: expected true or false, got {brief(decide)}")
     asked = {output.name for output in request.outputs or ()}
-    if not changes and not asked & set(OUTPUTS):
+    if not (decide or changes or asked & set(OUTPUTS)):
         return None
     limits = Limits().changed(changes)
     if DECISION_FILE not in manifest.files and (limits.min_confidence > 0 or "confidence" in asked):

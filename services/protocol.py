@@ -5,7 +5,7 @@ from typing import Any
 
 import stn_core
 from services.decisions import OUTPUTS as DECISION_OUTPUTS
-from services.decisions import PARAMETERS as LIMITS
+from services.decisions import PARAMETERS as DECISION_PARAMETERS
 from services.inputs import IMAGE_DATATYPES
 from services.settings import Limits
 from stn_core.bundle import Manifest
@@ -119,7 +119,7 @@ def model_specs(manifest: Manifest) -> dict[str, ModelSpec]:
             (images,),
             (label, probabilities, theta, rectified, *decided, applied),
             ("rectifier", "classifier"),
-            {**named, **by_choice, "request_parameters": list(LIMITS)},
+            {**named, **by_choice, "request_parameters": list(DECISION_PARAMETERS)},
         ),
         ModelSpec(
             "rectify",
@@ -127,7 +127,7 @@ def model_specs(manifest: Manifest) -> dict[str, ModelSpec]:
             (images,),
             (rectified, theta, *decided, applied),
             ("rectifier",),
-            {**by_choice, "request_parameters": list(LIMITS)},
+            {**by_choice, "request_parameters": list(DECISION_PARAMETERS)},
         ),
         ModelSpec(
             "straighten",
@@ -144,7 +144,7 @@ def model_specs(manifest: Manifest) -> dict[str, ModelSpec]:
                 *decided,
             ),
             ("rectifier", "classifier"),
-            {**named, **by_choice, "request_parameters": [*STRAIGHTEN_PARAMETERS, *LIMITS]},
+            {**named, **by_choice, "request_parameters": [*STRAIGHTEN_PARAMETERS, *DECISION_PARAMETERS]},
         ),
         ModelSpec("classify", version, (straight,), (label, probabilities), ("classifier",), named),
         ModelSpec(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.decisions import LIMITS
+from services.decisions import FLAGS, PARAMETERS
 from services.pipelines import TO_RECTIFIED, TO_SOURCE
 from services.repository import MAX_BODY_BYTES
 from stn_core.tensors import MAX_RANK, READABLE
@@ -52,8 +52,8 @@ _INFERENCE: dict[str, Schema] = {
                     "recipe": {"type": ["string", "object"], "description": "augment: a recipe, or the name of one"},
                     "seed": {**_WHOLE, "description": "augment: the seed"},
                     **{
-                        name: {"type": "boolean" if name == "may_mirror" else "number", "description": said}
-                        for name, said in LIMITS.items()
+                        name: {"type": "boolean" if name in FLAGS else "number", "description": said}
+                        for name, said in PARAMETERS.items()
                     },
                     "canvas": {"enum": ["crop", "fit"], "description": "straighten: by default crop"},
                     **{

@@ -24,7 +24,7 @@ MOST = {
     "min_motion_px": 1e4,
 }
 """The largest value of each limit that is a number; the smallest is 0."""
-MAY_MIRROR = "may_mirror"
+FLAGS = ("decide", "may_mirror")
 
 
 class WarpOptions(TypedDict, total=False):
@@ -51,6 +51,8 @@ class RectifyOptions(Options, total=False):
     Those that are not given, or None, are the bundle's own.
     """
 
+    decide: bool | None
+    """True has images kept that go beyond the bundle's own limits, also where none is given here."""
     min_confidence: float | None
     """Images rectified with less confidence are kept."""
     min_scale: float | None
@@ -135,9 +137,7 @@ def limits_of(given: Mapping[str, Any]) -> dict[str, float | bool]:
         if not is_number or not 0 <= value <= most:
             raise InvalidInput(f"{name}: expected a number from 0 to {most:g}, got {value!r}")
         limits[name] = float(value)
-    may_mirror = given.get(MAY_MIRROR)
-    if may_mirror is not None:
-        limits[MAY_MIRROR] = _flag(MAY_MIRROR, may_mirror)
+    limits |= {name: _flag(name, given[name]) for name in FLAGS if given.get(name) is not None}
     return limits
 
 

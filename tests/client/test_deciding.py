@@ -10,7 +10,7 @@ from PIL import Image
 from stn_client import InvalidInput, Prediction
 from stn_client.calls import Calls
 from stn_client.flow import Retry
-from stn_client.options import MAY_MIRROR, MOST
+from stn_client.options import FLAGS, MOST
 
 from stn_core.decision import Limits
 
@@ -26,7 +26,7 @@ def mixed(digits: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
 
 
 def test_the_limits_are_those_of_the_service() -> None:
-    assert {*MOST, MAY_MIRROR} == set(Limits.model_fields)
+    assert {*MOST, *FLAGS} == {"decide", *Limits.model_fields}
     for name, most in MOST.items():
         bounds = {type(bound).__name__: bound for bound in Limits.model_fields[name].metadata}
         assert (bounds["Ge"].ge, bounds["Le"].le) == (0, most)  # type: ignore[attr-defined]
@@ -37,6 +37,7 @@ def test_limits_are_sent_and_none_is_none() -> None:
     call = Calls(Retry()).predict(np.zeros((1, 28, 28), np.uint8), **limits)
     assert call.parameters == {"max_turn_deg": 30.0, "min_scale": 1.0, "may_mirror": True}
     assert call.outputs is None  # whether there is a confidence is for the bundle to say
+    assert Calls(Retry()).rectify(np.zeros((1, 28, 28), np.uint8), decide=True).parameters == {"decide": True}
     plain = Calls(Retry()).rectify(np.zeros((1, 28, 28), np.uint8), max_scale=None)
     assert plain.parameters == {}
     assert plain.outputs == ["rectified", "theta"]
@@ -51,6 +52,7 @@ def test_limits_are_sent_and_none_is_none() -> None:
         ("straighten", {"max_scale": "2"}, InvalidInput, "max_scale: expected a number from 0 to 1e.06, got '2'"),
         ("predict", {"max_turn_deg": float("nan")}, InvalidInput, "max_turn_deg: expected a number from 0 to 180"),
         ("predict", {"may_mirror": 1}, InvalidInput, "may_mirror: expected True or False, got 1"),
+        ("predict", {"decide": "yes"}, InvalidInput, "decide: expected True or False, got 'yes'"),
         ("predict", {"min_motion_px": True}, InvalidInput, "min_motion_px: expected a number"),
     ],
 )

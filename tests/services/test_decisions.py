@@ -8,11 +8,12 @@ import pytest
 from gateway_in_process import client_of, infer, make_links, make_settings
 from http_calls import bytes_tensor, encoded, outputs, problem
 
-from services.decisions import LIMITS, OUTPUTS
+from services.decisions import DECIDE, OUTPUTS, PARAMETERS
 from stn_core.augment import augment
 from stn_core.bundle import read_manifest
 from stn_core.confidence import DECISION_FILE
 from stn_core.decision import Limits
+from stn_core.errors import InvalidInput
 from stn_core.recipes import load_recipe
 
 
@@ -25,7 +26,23 @@ def crooked(digits: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
 
 
 async def test_every_limit_is_a_parameter() -> None:
-    assert set(LIMITS) == set(Limits.model_fields)
+    assert set(PARAMETERS) == {DECIDE, *Limits.model_fields}
+
+
+@pytest.mark.parametrize("model", ["predict", "rectify"])
+async def test_it_is_decided_by_the_bundles_own_limits(
+    http: httpx.AsyncClient, engine: Any, crooked: np.ndarray, model: str
+) -> None:
+    found = outputs(await infer(http, model, {"images": crooked}, parameters={"decide": True})).outputs
+    assert [reason.decode() for reason in found["reason"]] == engine.decide(crooked).decisions.reasons()
+    assert found["decision"].tolist().count(b"kept") >= 2
+    plain = outputs(await infer(http, model, {"images": crooked}, parameters={"decide": False})).outputs
+    assert not plain.keys() & set(OUTPUTS)
+
+
+async def test_decide_is_true_or_false(http: httpx.AsyncClient, crooked: np.ndarray) -> None:
+    answer = await infer(http, "predict", {"images": crooked}, parameters={"decide": "yes"})
+    assert "parameters.decide: expected true or false" in problem(answer, 400, InvalidInput.code)
 
 
 async def test_nothing_is_decided_unless_asked_for(http: httpx.AsyncClient, crooked: np.ndarray) -> None:
