@@ -218,11 +218,11 @@ def test_a_stream_of_photos(service_url: str, call: Call, files: list[bytes]) ->
 
 
 @pytest.mark.service
-def test_what_is_larger_coming_out_is_asked_for_in_parts(service_url: str, call: Call, files: list[bytes]) -> None:
-    """Of 64 MiB in an answer, as the service has it, 12 images of 3000 x 2000 px take more."""
+def test_what_is_larger_coming_out_is_asked_for_in_parts(service_url: str, files: list[bytes]) -> None:
+    """The service makes at most 64 MiB for an answer, which 12 images of 3000 x 2000 px are more than."""
     with Client(service_url) as client:
         assert client.metadata()["limits"]["max_decoded_bytes"] < 12 * 3000 * 2000
-    found = call(service_url, "straighten", [files[0]] * 12, given={"size": (3000, 2000)})
+        found = client.straighten([files[0]] * 12, size=(3000, 2000))
     assert found.rectified_size.tolist() == [[3000, 2000]] * 12
 
 
