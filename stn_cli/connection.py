@@ -8,6 +8,7 @@ from typing import cast, get_args
 
 from stn_client import Client
 
+from stn_cli.app import import_tensorflow_quietly
 from stn_cli.in_process import PATIENCE_S, URL, in_process
 from stn_core.backends import BackendName
 from stn_core.errors import InvalidInput
@@ -20,7 +21,8 @@ DEFAULT_ENGINE: BackendName = "auto"
 def connected(url: str | None, bundle: str | None, engine: str | None) -> Iterator[Client]:
     """A client of the service at ``url``, or without one of ``bundle`` in this process.
 
-    InvalidInput if the options make no sense together; errors of the bundle, and of what is not installed.
+    InvalidInput if the options make no sense together; Unavailable and the like if the service is not there; errors of
+    the bundle, and of what is not installed.
     """
     if url:
         for option, value in (("--bundle", bundle), ("--engine", engine)):
@@ -30,10 +32,13 @@ def connected(url: str | None, bundle: str | None, engine: str | None) -> Iterat
                     "without a service"
                 )
         with Client(url) as client:
+            client.metadata()  # before anything is printed: whether it is there
             yield client
         return
     if engine is not None and engine not in get_args(BackendName):
         raise InvalidInput(f"--engine: expected {', '.join(get_args(BackendName))}, got {engine!r}")
+    if engine == "tensorflow":
+        import_tensorflow_quietly()
     transport = in_process(bundle or DEFAULT_BUNDLE, cast(BackendName, engine or DEFAULT_ENGINE))
     with Client(URL, transport=transport, read_timeout_s=PATIENCE_S) as client:
         yield client

@@ -6,36 +6,19 @@ import io
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 import pytest
 import uvicorn
 from PIL import Image
+from stn_command import Done, Stn
 
 from services.gateway import make_app
 from services.links import local_links
 from stn_cli import main
 from stn_cli.in_process import settings_of
-
-
-class Done(NamedTuple):
-    """How a command ended, and what it printed."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-    @property
-    def entries(self) -> list[dict[str, Any]]:
-        """Its JSON lines."""
-        return [orjson.loads(line) for line in self.stdout.splitlines()]
-
-
-Stn = Callable[..., Done]
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import orjson
 import pytest
-from conftest import Stn
 from PIL import Image
+from stn_command import Stn
 
 from stn_core.annotations import Annotations
 from stn_core.moving import move

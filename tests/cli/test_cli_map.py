@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from conftest import Stn
+from stn_command import Stn
 
 QUARTER = {"theta": [[0, 1, 0], [-1, 0, 0]], "rectified_size": [40, 40], "source_size": [120, 240]}
 

@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 import orjson
-from conftest import Stn
 from stn_client import Client
+from stn_command import Stn
 
 
 def test_what_was_compared_is_shown(stn: Stn, gateway_url: str, digits: tuple[np.ndarray, np.ndarray]) -> None:

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Stn
 from stn_client import BadAnswer, ConnectionFailed, NotAllowed
+from stn_command import Stn
 
 from stn_cli.endings import EXIT_STATUSES, status_of
 from stn_core.errors import BadRecipe, Overloaded, StnError, TimedOut
@@ -32,9 +32,10 @@ def test_the_status_of_an_error(error: StnError, status: int) -> None:
 
 
 def test_a_service_that_is_not_there(stn: Stn, scans: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    done = stn("predict", "scans", "--url", "http://127.0.0.1:9")
-    assert (done.status, done.stdout) == (3, "")
-    assert "127.0.0.1:9: cannot connect; is the service running there?" in done.stderr
+    for words in (["predict"], ["rectify"], ["augment", "--recipe", "rotation", "--out", "o"]):
+        done = stn(*words, "scans", "--url", "http://127.0.0.1:9")
+        assert (done.status, done.stdout) == (3, "")
+        assert "127.0.0.1:9: cannot connect; is the service running there?" in done.stderr
     monkeypatch.setenv("STN_URL", "ftp://x")
     assert stn("shadow").status == 2
 

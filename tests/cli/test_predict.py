@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Stn
 from PIL import Image
+from stn_command import Stn
 
 from stn_core.fullsize import localize_full
 from stn_core.motion import motion_of

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from conftest import Stn
 from PIL import Image
+from stn_command import Stn
 
 from stn_core.annotations import Annotations
 from stn_core.fullsize import rectify_full

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import Stn
+from stn_command import Stn
 
 pytestmark = pytest.mark.service
 

@@ -28,6 +28,12 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return pixels.reshape(-1, 28, 28).astype(np.uint8)[order], labels[order]
 
 
+def test_a_model_tells_its_classes(service_url: str, call: Call) -> None:
+    assert call(service_url, "model", "predict")["parameters"]["classes"] == [str(digit) for digit in range(10)]
+    with pytest.raises(UnknownModel, match="expected one of the models"):
+        call(service_url, "model", "no-such")
+
+
 def test_a_long_batch_is_recognized_in_its_order(
     service_url: str, call: Call, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:
