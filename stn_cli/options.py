@@ -63,6 +63,9 @@ AnnotationFile = Annotated[
         "--annotations", help="Keypoints, boxes, polygons and masks by file, JSON; moved into --out with the images."
     ),
 ]
+Decide = Annotated[
+    bool | None, typer.Option("--decide", help="Keep images as they came that go beyond the bundle's own limits.")
+]
 MinConfidence = Annotated[
     float | None, typer.Option(min=0, max=1, help="Keep images as they came that would be rectified less surely.")
 ]

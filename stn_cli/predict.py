@@ -10,6 +10,7 @@ from stn_cli.endings import EXIT_STATUSES
 from stn_cli.files import Files, Job
 from stn_cli.options import (
     AsJson,
+    Decide,
     MaxContentLost,
     MaxScale,
     MaxShear,
@@ -37,6 +38,7 @@ def predict(
     url: Url = None,
     bundle: OwnBundle = None,
     engine: OwnEngine = None,
+    decide: Decide = None,
     min_confidence: MinConfidence = None,
     min_scale: MinScale = None,
     max_scale: MaxScale = None,
@@ -50,10 +52,11 @@ def predict(
 ) -> None:
     """Straighten and classify pictures of any size: label, probability, and by how much each was turned and scaled.
 
-    With any of the limits, images that go beyond one are read as they came; those that are not given are the bundle's.
+    With --decide, or any of the limits, images that go beyond one are read as they came; those not given are the
+    bundle's.
     """
     limits = given_limits(
-        min_confidence, min_scale, max_scale, max_turn, max_shear, max_content_lost, min_motion, may_mirror
+        decide, min_confidence, min_scale, max_scale, max_turn, max_shear, max_content_lost, min_motion, may_mirror
     )
     with connected(url, bundle, engine) as client:
         classes = client.model(MODEL)["parameters"]["classes"]

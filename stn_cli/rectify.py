@@ -17,6 +17,7 @@ from stn_cli.files import Files, Job
 from stn_cli.options import (
     AnnotationFile,
     AsJson,
+    Decide,
     MaxContentLost,
     MaxScale,
     MaxShear,
@@ -63,6 +64,7 @@ def rectify(
     url: Url = None,
     bundle: OwnBundle = None,
     engine: OwnEngine = None,
+    decide: Decide = None,
     min_confidence: MinConfidence = None,
     min_scale: MinScale = None,
     max_scale: MaxScale = None,
@@ -76,10 +78,11 @@ def rectify(
 ) -> None:
     """Straighten pictures at their own resolution and in their own colours, and move what is annotated on them.
 
-    Without --out it prints the thetas alone. With any of the limits, images that go beyond one are kept as they came.
+    Without --out it prints the thetas alone. With --decide, or any of the limits, images that go beyond one are kept
+    as they came.
     """
     limits = given_limits(
-        min_confidence, min_scale, max_scale, max_turn, max_shear, max_content_lost, min_motion, may_mirror
+        decide, min_confidence, min_scale, max_scale, max_turn, max_shear, max_content_lost, min_motion, may_mirror
     )
     for option, given in (("--mask", mask), ("--annotations", annotations)):
         if given and out is None:

@@ -78,6 +78,7 @@ def _confidence(entry: Entry) -> str:
 
 
 def given_limits(
+    decide: bool | None,
     min_confidence: float | None,
     min_scale: float | None,
     max_scale: float | None,
@@ -87,5 +88,5 @@ def given_limits(
     min_motion_px: float | None,
     may_mirror: bool | None,
 ) -> dict[str, Any]:
-    """The limits that were given, by the name the client knows them by."""
+    """The limits that were given, by the name the client knows them by; and ``decide``, where that was."""
     return {name: value for name, value in locals().items() if value is not None}

@@ -95,6 +95,8 @@ def test_with_a_limit_the_decision_is_told(stn: Stn, scans: list[int]) -> None:
     assert {entry["decision"] for entry in decided} == {"kept"}
     assert {entry["reason"] for entry in decided} <= {"turn", "already-straight", "scale", "shear", "content-lost"}
     assert all(entry["theta"] == [[1, 0, 0], [0, 1, 0]] for entry in decided)
+    by_the_bundle = stn("predict", "scans", "--json", "--decide").entries
+    assert {entry["decision"] for entry in by_the_bundle} <= {"rectified", "kept"}
     sure = stn("predict", "scans", "--min-confidence", "0.01")
     heading, first, *_ = sure.stdout.splitlines()
     assert heading.split()[-3:] == ["decision", "confidence", "file"]

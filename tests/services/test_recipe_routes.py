@@ -11,7 +11,7 @@ from files_in_process import DIGITS, FILES, as_files, gateway
 from gateway_in_process import make_links, make_settings
 from http_calls import problem
 
-from services.decisions import LIMITS
+from services.decisions import PARAMETERS
 from services.friendly import friendly_routes
 from services.pipelines import Pipelines
 from services.recipe_routes import PREVIEW_DRAWS, PREVIEW_SEED
@@ -118,7 +118,7 @@ async def test_the_table_describes_the_routes_that_are_there(engine: Any, http: 
             assert "expected some of" not in answer.text
             assert parameter.description
     (predict,) = (route for route in routes if route.path == "/v1/predict")
-    assert [parameter.name for parameter in predict.parameters] == [*LIMITS, "images"]
+    assert [parameter.name for parameter in predict.parameters] == [*PARAMETERS, "images"]
     assert predict.gives == ("application/json", "image/png")
 
 
