@@ -9,7 +9,7 @@ from typing import cast, get_args
 from stn_client import Client
 
 from stn_cli.app import import_tensorflow_quietly
-from stn_cli.in_process import PATIENCE_S, URL, in_process
+from stn_cli.in_process import IN_FLIGHT, PATIENCE_S, URL, in_process
 from stn_core.backends import BackendName
 from stn_core.errors import InvalidInput
 
@@ -40,5 +40,5 @@ def connected(url: str | None, bundle: str | None, engine: str | None) -> Iterat
     if engine == "tensorflow":
         import_tensorflow_quietly()
     transport = in_process(bundle or DEFAULT_BUNDLE, cast(BackendName, engine or DEFAULT_ENGINE))
-    with Client(URL, transport=transport, read_timeout_s=PATIENCE_S) as client:
+    with Client(URL, transport=transport, read_timeout_s=PATIENCE_S, in_flight=IN_FLIGHT) as client:
         yield client

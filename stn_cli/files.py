@@ -44,6 +44,7 @@ class Files:
     def __init__(self, sources: Iterable[Source], prepare: Prepare, finish: Finish, copies: int = 1) -> None:
         self._sources, self._prepare, self._finish, self._copies = sources, prepare, finish, copies
         self._ahead: deque[Job | Sequence[Entry]] = deque()
+        self._report: Report | None = None
 
     def images(self) -> Iterator[Any]:
         """What is to be sent, one after another; what fails before stays behind in its place."""
@@ -55,6 +56,8 @@ class Files:
                 job.rows_to_come = self._copies
             except StnError as error:
                 self._ahead.append([failure(source.name, error)])
+                if self._report is not None and (done := self._without_images()):
+                    self._report.add(done)  # where nothing is under way: there may be many, and no image for long
             else:
                 self._ahead.append(job)
                 yield job.image
@@ -62,6 +65,7 @@ class Files:
     def run(self, report: Report, parts: Generator[R, None, None], rows_of: Callable[[R], Iterable[Any]]) -> None:
         """Has ``report`` tell what comes of all files; ``rows_of`` gives a part's rows, each with its ``error``."""
         with report, closing(parts):
+            self._report = report
             for done in self._settled(parts, rows_of):
                 report.add(done)
         report.end()

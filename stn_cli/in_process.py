@@ -20,6 +20,9 @@ URL = "http://localhost"
 MIB = 2**20
 MAX_PIXELS = 2**26
 """Of a picture, as it comes and as it is to come out: what ``stn_core.canvas`` makes at most."""
+PICTURE_BYTES = 4 * MAX_PIXELS
+IN_FLIGHT = 4
+"""Requests at a time; none of them is to find the queues full, however large its pictures are."""
 PATIENCE_S = 3600.0
 
 
@@ -76,8 +79,9 @@ def in_process(bundle: str, engine: BackendName) -> InProcess:
         settings = settings_of(bundle, engine)
         return InProcess(make_app(settings, local_links(settings)))
     except ModuleNotFoundError as error:
+        module = (error.name or "").split(".")[0]
         raise Unsupported(
-            f"working without a service needs {error.name}, which is not installed: pip install 'stn-rectify[serve]' "
+            f"working without a service needs {module}, which is not installed: pip install 'stn-rectify[serve]' "
             "brings it; or give the address of a running service, --url"
         ) from None
 
@@ -86,13 +90,13 @@ def settings_of(bundle: str, engine: BackendName) -> Settings:
     """What one person's own files may ask for on a machine of their own: all its cores, and any picture of theirs."""
     from services.settings import Limits, Settings, StageSettings
 
-    stage: dict[str, Any] = {"threads": None, "max_queued_bytes": 4 * MAX_PIXELS}
+    stage: dict[str, Any] = {"threads": None, "max_queued_bytes": IN_FLIGHT * PICTURE_BYTES}
     limits = Limits(
-        max_request_bytes=256 * MIB,
-        max_bytes_in_flight=1024 * MIB,
+        max_request_bytes=PICTURE_BYTES,
+        max_bytes_in_flight=IN_FLIGHT * PICTURE_BYTES,
         max_pixels_per_image=MAX_PIXELS,
         max_side_px=32766,
-        max_decoded_bytes=4 * MAX_PIXELS,
+        max_decoded_bytes=PICTURE_BYTES,
         max_spline_terms=256 * MIB,
         request_timeout_s=PATIENCE_S,
     )

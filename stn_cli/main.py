@@ -6,6 +6,7 @@ import os
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 
 from stn_cli import (  # noqa: F401  each adds a command
     augment,
@@ -47,7 +48,8 @@ def run() -> None:
     try:
         app()
     except StnError as error:
-        Console(stderr=True).print(f"[bold red]error[/] ({error.code}): {error}", highlight=False, soft_wrap=True)
+        text = f"[bold red]error[/] ({error.code}): {escape(str(error))}"
+        Console(stderr=True).print(text, highlight=False, soft_wrap=True)
         sys.exit(status_of(error))
     except SystemExit as end:
         if end.code == INTERRUPTED:

@@ -87,9 +87,10 @@ class Report:
     def _row(self, entry: Entry) -> str:
         if "error" in entry:
             cells = " " * (sum(column.width + 2 for column in self._columns) - 7)
-            return f"{self._coloured('error')}{cells}  {entry['file']}: {entry['error']['detail']}\n"
+            said = _printable(f"{entry['file']}: {entry['error']['detail']}")
+            return f"{self._coloured('error')}{cells}  {said}\n"
         cells = "  ".join(column.text(entry).rjust(column.width) for column in self._columns)
-        return f"{cells}  {entry['file']}\n"
+        return f"{cells}  {_printable(entry['file'])}\n"
 
     def _coloured(self, text: str) -> str:
         return typer.style(text, fg="red", bold=True) if self._in_colour else text
@@ -104,6 +105,13 @@ class Report:
 def print_json(document: object) -> None:
     """A JSON document as one line."""
     _print(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE).decode())
+
+
+def _printable(text: str) -> str:
+    """``text`` without what would move a terminal's cursor or more, which a file's name may hold."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _print(text: str) -> None:

@@ -40,6 +40,13 @@ def test_a_service_that_is_not_there(stn: Stn, scans: list[int], monkeypatch: py
     assert stn("shadow").status == 2
 
 
+def test_what_is_not_installed(stn: Stn, scans: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "services.gateway", None)
+    done = stn("predict", "scans")
+    assert (done.status, done.stdout) == (2, "")
+    assert "pip install 'stn-rectify[serve]' brings it; or give the address of a running service, --url" in done.stderr
+
+
 def test_help_tells_the_statuses(stn: Stn) -> None:
     for command in ("predict", "rectify", "augment", "map", "shadow"):
         text = " ".join(stn(command, "--help").stdout.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,25 @@ def test_what_is_bad_is_one_row_and_the_rest_is_done(stn: Stn, scans: list[int],
     # A bad one changes nothing of the others.
     good = stn("predict", "--json", "scans").entries
     assert [entry["label"] for entry in done.entries[6:]] == [entry["label"] for entry in good]
+
+
+def test_a_picture_that_is_too_large_is_one_row(stn: Stn, scans: list[int], tmp_path: Path) -> None:
+    Image.new("1", (9000, 9000)).save(tmp_path / "scans" / "4.png")
+    done = stn("predict", "scans", "--json")
+    assert done.status == 1
+    assert ["error" in entry for entry in done.entries] == [number == 4 for number in range(10)]
+    assert done.entries[4]["error"]["type"] == "urn:stn:error:too-large"
+
+
+def test_a_name_may_be_any_bytes(stn: Stn, scans: list[int], tmp_path: Path) -> None:
+    (tmp_path / "scans" / "3.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/scans/\xff[.png"))
+    done = stn("predict", "scans", "--json")
+    assert done.status == 0
+    assert [entry["file"] for entry in done.entries][-1] == "scans/\N{REPLACEMENT CHARACTER}[.png"
+    (tmp_path / "scans" / "4.png").rename(tmp_path / "scans" / "\n\x1b[2J.png")
+    shown = stn("predict", "scans").stdout
+    assert shown.count("\n") == 11
+    assert "\x1b" not in shown
 
 
 def test_paths_come_from_the_standard_input(stn: Stn, scans: list[int]) -> None:

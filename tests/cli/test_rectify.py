@@ -90,6 +90,20 @@ def test_nothing_is_overwritten_unasked(stn: Stn, scans: list[int], tmp_path: Pa
     assert stn("rectify", "scans/1.png", "--out", "file").status == 2
 
 
+def test_what_is_not_sent_is_told_in_its_place(stn: Stn, scans: list[int]) -> None:
+    assert stn("rectify", "scans/0.png", "scans/1.png", "scans/5.png", "--out", "o").status == 0
+    done = stn("rectify", "scans", "nope.png", "scans/0.png", "--out", "o", "--json")
+    assert [entry["file"] for entry in done.entries] == [
+        *(f"scans/{k}.png" for k in range(10)),
+        "nope.png",
+        "scans/0.png",
+    ]
+    assert [k for k, entry in enumerate(done.entries) if "error" in entry] == [0, 1, 5, 10]
+    everything = stn("rectify", "scans", "--out", "o", "--json")
+    assert all("is there already" in entry["error"]["detail"] for entry in everything.entries)
+    assert "0 of 10 files done, 10 failed" in everything.stderr
+
+
 def test_a_kept_image_comes_back_as_it_came(stn: Stn, scans: list[int]) -> None:
     done = stn("rectify", "scans", "--out", "o", "--max-turn-deg", 0, "--max-scale", 0, "--json")
     for entry in done.entries:
