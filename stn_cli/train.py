@@ -63,6 +63,9 @@ def train(
     ] = None,
     joint_steps: Annotated[int, typer.Option(help="Batches to fine-tune both networks with, by the class.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Images a batch.")] = 256,
+    rendered_share: Annotated[
+        float, typer.Option(help="The share of images that are enlarged, moved and reduced by kernels of many kinds.")
+    ] = 0.5,
     localization_rate: Annotated[float, typer.Option(help="Adam's first rate; decays to 0.")] = 2e-3,
     classifier_rate: Annotated[float, typer.Option(help="Adam's first rate; decays to 0.")] = 2e-3,
     joint_rate: Annotated[
@@ -98,6 +101,7 @@ def train(
         passes=passes,
         seed=seed,
         batch_size=batch_size,
+        rendered_share=rendered_share,
         localization_steps=steps if localization_steps is None else localization_steps,
         teacher_steps=teacher_steps,
         classifier_steps=0 if own else steps if classifier_steps is None else classifier_steps,

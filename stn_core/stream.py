@@ -19,9 +19,11 @@ from stn_core.recipes import (
     canvas_theta,
     distorted_size,
     draw,
+    is_geometric,
     known_theta,
     theta_shape_of,
 )
+from stn_core.rendering import ALL_RENDERINGS, render
 from stn_core.sampler import warp, warp_chain
 from stn_core.transforms import as_shape
 
@@ -44,7 +46,9 @@ class DistortionStream:
     """An endless stream of fresh batches; batch k is a pure function of (images, recipe, seed, k).
 
     ``original_share`` of each batch stays undistorted (on the recipe's canvas, if it has one). ``jitter``, if given, is
-    a recipe of geometric steps. Images of rare classes come more often (``repeats``).
+    a recipe of geometric steps. About ``rendered_share`` of each batch, distorted or not, is rendered in another way
+    (``rendering``), one a batch; not by recipes with steps that are not geometric, which no other resolution knows.
+    Images of rare classes come more often (``repeats``).
     """
 
     def __init__(
@@ -56,9 +60,11 @@ class DistortionStream:
         original_share: float,
         seed: int,
         jitter: Recipe | None = None,
+        rendered_share: float = 0.0,
     ) -> None:
         self._images, self._labels, self._recipe, self._seed = images, labels, recipe, seed
         self._jitter = jitter
+        self._rendered_share = rendered_share if is_geometric(recipe) else 0.0
         self._batch_size = batch_size
         self._distorted = batch_size - round(batch_size * original_share)
         self.original_size: Size = (images.shape[1], images.shape[2])
@@ -88,6 +94,8 @@ class DistortionStream:
         made = augment(images[part], recipe, self._seed, ids[part])
         distorted[part], theta[part], exact[part] = made.images, made.theta, made.exact
         distorted[rest] = native.warp(images[rest], theta[rest], self._distorted_size, recipe.fill_fraction)
+        if self._rendered_share:
+            self._render_some(distorted, images, theta, int(ids[0]))
         jitter = identity(count)
         if self._jitter is not None:
             jitter = known_theta(self._jitter, draw(self._jitter, self._seed, ids), self.original_size)[0]
@@ -98,6 +106,17 @@ class DistortionStream:
             tf.constant(self._labels[chosen]),
             tf.constant(jitter, tf.float32),
         )
+
+    def _render_some(
+        self, made: NDArray[np.float32], images: NDArray[np.float32], theta: NDArray[Any], number: int
+    ) -> None:
+        """Makes part of ``made``, a batch of this number, anew in another way."""
+        generator = np.random.default_rng((self._seed, number))
+        chosen = np.flatnonzero(generator.random(len(made)) < self._rendered_share)
+        rendering = ALL_RENDERINGS[generator.integers(len(ALL_RENDERINGS))]
+        if chosen.size:
+            fill = self._recipe.fill_fraction
+            made[chosen] = render(images[chosen], theta[chosen], self._distorted_size, rendering, fill)
 
 
 MAX_REPEATS = 10

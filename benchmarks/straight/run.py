@@ -58,6 +58,7 @@ COMMON: dict[str, Any] = {
     "classifier_steps": 6_000,
     "localization_original_share": 0.05,
     "classifier_original_share": 0.05,
+    "rendered_share": 0.0,  # the paper's sets are what one bilinear warp makes
 }
 # The same number of parameters, in more and smaller convolutions, for longer.
 LONGER: dict[str, Any] = {

@@ -142,7 +142,9 @@ def _train_networks(networks: dict[str, Any], data: Dataset, plan: TrainingPlan,
     """Trains them in place; gives the seconds of all phases, those of runs that were broken off included."""
 
     def stream(original_share: float, seed: int, jitter: Recipe | None = None) -> DistortionStream:
-        return DistortionStream(data.images, data.labels, plan.recipe, plan.batch_size, original_share, seed, jitter)
+        return DistortionStream(
+            data.images, data.labels, plan.recipe, plan.batch_size, original_share, seed, jitter, plan.rendered_share
+        )
 
     localization, classifier, seconds = networks["localization"], networks["classifier"], 0.0
     if plan.localization_steps:

@@ -27,7 +27,8 @@ class TrainingPlan(BaseModel):
     before the plan's own and teaches it its judgement of each image (distillation, arXiv 1503.02531). A phase of 0
     steps is left out. Rates are Adam's first ones, which decay to 0 along a cosine; in the joint phase the localization
     network learns at ``joint_localization_factor`` of the classifier's. ``corner_weight`` is the weight of the corner
-    error, in halves of the image's side, beside the cross-entropy in the joint phase.
+    error, in halves of the image's side, beside the cross-entropy in the joint phase. ``rendered_share`` of the images
+    is rendered in other ways than by one bilinear warp (``stn_core.rendering``), whose traces are looked for otherwise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +54,7 @@ class TrainingPlan(BaseModel):
     corner_weight: float = Field(default=0.5, ge=0, le=100)
     localization_original_share: float = Field(default=0.15, ge=0, le=0.9)
     classifier_original_share: float = Field(default=0.4, ge=0, le=0.9)
+    rendered_share: float = Field(default=0.5, ge=0, le=1)
 
     @field_validator("jitter")
     @classmethod
