@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-# Before our package, which chooses others.
-import tensorflow as tf  # isort: skip
+# What our package sets, also in the process that started this one.
+import os  # isort: skip
+
+os.environ.pop("TF_ENABLE_ONEDNN_OPTS", None)
+
+import tensorflow as tf  # isort: skip  # before our package is imported, which would set it again
 import tf_keras  # isort: skip
 from collections.abc import Callable, Iterator
 from functools import partial
