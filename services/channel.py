@@ -20,7 +20,7 @@ import orjson
 
 from services.batching import Columns
 from services.stages import Operation
-from stn_core.errors import Overloaded, StnError, error_from_problem
+from stn_core.errors import BadBody, Overloaded, StnError, error_from_problem
 from stn_core.wire import decode_request, encode_request
 
 logger = logging.getLogger("ray.serve")
@@ -198,9 +198,15 @@ def _with_operation(operation: Operation, columns: Columns) -> tuple[bytes | mem
 
 def _operation_in(frame: bytes, head_bytes: int) -> tuple[Operation, Columns]:
     request = decode_request(frame, head_bytes)
-    said = request.parameters
-    arguments = tuple((name, value) for name, value in said["arguments"])
-    return Operation(said["name"], arguments, said["result_bytes"]), request.inputs
+    try:
+        said = request.parameters
+        arguments = tuple((name, value) for name, value in said["arguments"])
+        return Operation(said["name"], arguments, said["result_bytes"]), request.inputs
+    except (KeyError, TypeError, ValueError):
+        raise BadBody(
+            "expected a name, arguments and result_bytes of an operation, got other parameters; do both sides run the "
+            "same version?"
+        ) from None
 
 
 def _error_head(error: StnError) -> bytes:
@@ -208,11 +214,12 @@ def _error_head(error: StnError) -> bytes:
 
 
 def _error_in(frame: bytes) -> StnError:
-    problem = orjson.loads(frame)
-    error = error_from_problem(problem, problem["status"])
-    if isinstance(error, Overloaded):
-        error = Overloaded(error.detail, problem["retry_after_s"])
-    return error
+    try:
+        problem = orjson.loads(frame)
+        error = error_from_problem(problem, problem["status"])
+        return Overloaded(error.detail, float(problem["retry_after_s"])) if isinstance(error, Overloaded) else error
+    except (KeyError, TypeError, ValueError):
+        raise BadBody(f"expected the document of an error, got {len(frame)} bytes that are none") from None
 
 
 async def _write(writer: asyncio.StreamWriter, number: int, kind: int, parts: tuple[Any, ...]) -> None:
