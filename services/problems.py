@@ -30,7 +30,7 @@ def guarded(handler: Handler) -> Handler:
             return _problem(BadBody("the client went away before the end of the body"), request)
         except Exception:
             request_id = shortened(request.headers.get("x-request-id") or uuid.uuid4().hex)
-            logger.exception("request %s to %s failed", request_id, request.url.path)
+            logger.exception("request %s to %s failed", request_id, request.scope["path"])
             return _problem(StnError(f"the service failed on request {request_id}; its log has the reason"), request)
 
     return answer
@@ -39,7 +39,7 @@ def guarded(handler: Handler) -> Handler:
 async def unknown_route(request: Request, error: Exception) -> Response:
     """The answer of the router itself: no such path, or not with this method."""
     assert isinstance(error, HTTPException)
-    path = shortened(request.url.path)
+    path = shortened(request.scope["path"])
     detail = {
         404: f"{path}: no such route; the protocol's are below /v2, those for files below /v1; see /docs",
         405: f"{path}: expected another method than {shortened(request.method)}",
@@ -58,7 +58,7 @@ async def unknown_route(request: Request, error: Exception) -> Response:
 
 
 def _problem(error: StnError, request: Request) -> Response:
-    document = error.problem(shortened(request.url.path))
+    document = error.problem(shortened(request.scope["path"]))
     return Response(orjson.dumps(document), error.status, retry_headers(error), media_type=PROBLEM_CONTENT_TYPE)
 
 
