@@ -28,7 +28,7 @@ FILE_FORMATS = (*REQUEST_FORMATS, "BMP", "GIF", "WEBP", "TIFF", "PPM")
 CHANNELS = (1, 3, 4)
 MAX_PIXELS = 2**26
 MAX_JPEG_SCANS = 64
-"""Of a progressive JPEG, which has about ten: thirty bytes make another one, which takes as long as all of the picture."""
+"""Of a progressive JPEG, which has about ten: thirty bytes make one more, as slow as the whole picture."""
 _SIXTEEN_BITS = 65535
 _START_OF_JPEG, _START_OF_SCAN = b"\xff\xd8", b"\xff\xda"
 _ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that exchange width and height

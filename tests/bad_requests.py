@@ -246,7 +246,7 @@ CASES: dict[str, Callable[[], Request]] = {
     "a PNG cut short": lambda: _as_file(PNG[: len(PNG) // 2]),
     "a JPEG cut short": lambda: _as_file(JPEG[: len(JPEG) // 3]),
     "a PNG with a wrong checksum": lambda: _as_file(PNG[:45] + bytes([PNG[45] ^ 1]) + PNG[46:]),
-    "a PNG whose header says 65,535 x 65,535 px": lambda: _as_file(png_of(65535, 65535, chunk(b"IDAT", b"")), "augment"),
+    "a PNG whose header says 65,535 x 65,535 px": lambda: _as_file(png_of(65535, 65535), "augment"),
     "a JPEG whose header says 65,535 x 65,535 px": lambda: _as_file(jpeg_of(65535, 65535), "augment"),
     "a PNG bomb: 16,000 x 1,500 px, 24 MB in 24 KB": lambda: _binary(
         "augment", {"images": _files([_black(16_000, 1_500)] * 3)}, recipe="rotation", seed=1

@@ -3,9 +3,9 @@
     debootstrap --variant=minbase bookworm /var/tmp/base      # what debian:bookworm-slim is made of
     sudo python deploy/container/check.py --base /var/tmp/base
 
-Each stage is a copy of the base, its RUN steps are executed in it, its COPY steps heed .dockerignore. The last one is
-then started by its ENTRYPOINT as process 1 of namespaces of its own (mounts, processes, IPC, network), as its USER, with
-a read-only root and no capability; it must get healthy, answer, and end on SIGTERM with exit status 0. Needs root.
+Each stage is a copy of the base, its RUN steps are executed in it, its COPY steps heed .dockerignore. The last one
+is then started by its ENTRYPOINT as process 1 of namespaces of its own (mounts, processes, IPC, network), as its USER,
+with a read-only root and no capability; it must get healthy, answer, and end on SIGTERM with exit status 0. Needs root.
 ``--bind`` shows a file or folder of this machine, to be read only, to the RUN steps: certificates and settings of pip,
 where the network needs any.
 """
@@ -117,7 +117,7 @@ def build(base: Path, folder: Path, binds: Sequence[str]) -> Stage:
 def _copy(stage: Stage, value: str, stages: dict[str, Stage], context: set[Path]) -> None:
     *sources, target = [word for word in value.split() if not word.startswith("--")]
     given = next((word.partition("=")[2] for word in value.split() if word.startswith("--from=")), None)
-    place = stage.root / os.path.join(stage.settings["WORKDIR"], target).lstrip("/")  # noqa: PTH118  # may be absolute
+    place = stage.root / os.path.join(stage.settings["WORKDIR"], target).lstrip("/")  # may be absolute
     if given is not None:
         _run("cp", "--archive", str(stages[given].root / sources[0].lstrip("/")), str(place))
         return
@@ -157,6 +157,7 @@ def start(stage: Stage) -> "subprocess.Popen[bytes]":
     command = [*json.loads(stage.settings["ENTRYPOINT"]), *json.loads(stage.settings["CMD"])]
     root = shlex.quote(str(stage.root))
     prepare = [
+        f"echo 127.0.0.1 localhost > {root}/etc/hosts",  # which engines bring with them
         f"mount --bind {root} {root}",
         f"mount -o remount,bind,ro {root}",
         f"mount -t proc proc {root}/proc",
@@ -167,11 +168,9 @@ def start(stage: Stage) -> "subprocess.Popen[bytes]":
         *(f"touch {root}/dev/{n}; mount --bind /dev/{n} {root}/dev/{n}" for n in ("null", "zero", "random", "urandom")),
         "ip link set lo up",
     ]
-    return subprocess.Popen(
-        ["unshare", "--mount", "--pid", "--ipc", "--net", "--fork", "sh", "-ec"]
-        + ["; ".join([*prepare, f"exec {shlex.join(_inside(stage, command))}"])],
-        start_new_session=True,
-    )
+    script = "; ".join([*prepare, f"exec {shlex.join(_inside(stage, command))}"])
+    isolated = ["unshare", "--mount", "--pid", "--ipc", "--net", "--fork"]
+    return subprocess.Popen([*isolated, "sh", "-ec", script], start_new_session=True)
 
 
 def _inside(stage: Stage, command: Sequence[str]) -> list[str]:
@@ -270,7 +269,9 @@ def _run(*command: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True, help="the root of a minimal Debian, which stays as it is")
-    parser.add_argument("--folder", type=Path, default=Path("/var/tmp/stn-container"), help="where the stages are built")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("/var/tmp/stn-container"), help="where the stages are built"
+    )
     parser.add_argument("--bind", action="append", default=[], metavar="SOURCE[:TARGET]", help="may be given again")
     parser.add_argument("--built", action="store_true", help="run what an earlier call has built")
     arguments = parser.parse_args()

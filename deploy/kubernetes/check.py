@@ -3,9 +3,10 @@
     sudo python deploy/container/check.py --base /var/tmp/base     # builds the image's root
     sudo python deploy/kubernetes/check.py
 
-The root that deploy/container/check.py built is started with the pod's environment, user, read-only root and volumes, and with
-the start command that KubeRay makes of ``rayStartParams``; ``serveConfigV2`` is handed to Serve as the operator does it.
-Then the probes must pass, a prediction must be right, and Ray's port must refuse who has no token. Needs root and kubectl.
+The root that deploy/container/check.py built is started with the pod's environment, user, read-only root and volumes,
+and with the start command that KubeRay makes of ``rayStartParams``; ``serveConfigV2`` is handed to Serve as the
+operator does it. Then the probes must pass, a prediction must be right, and Ray's port must refuse who has no token.
+Needs root and kubectl.
 """
 
 import json
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "container"))
 import check as container
 
 HERE = Path(__file__).parent
-FOLDER = Path("/tmp/badinput/built")
+FOLDER = Path("/var/tmp/stn-container")
 READY_S = 400.0
 _DEPLOY = """
 import json, os, sys, urllib.request, yaml

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 import tempfile
@@ -22,10 +23,8 @@ def guide(name: str, runs: int, seed: int) -> int:
     atheris.instrument_func(read)
 
     def once(data: bytes) -> None:
-        try:
+        with contextlib.suppress(StnError):
             read(data)
-        except StnError:
-            pass
 
     def mutate(data: bytes, most_bytes: int, seed: int) -> bytes:
         """Half of the time ours, which know what parsers know, else libFuzzer's own."""

@@ -133,13 +133,13 @@ def run_cases(
 
 
 def _work(target: Target, cases: int, seed: int, file: str, sending: Connection) -> None:
-    with open(file, "r+b") as opened, mmap.mmap(opened.fileno(), 0) as shown:  # noqa: PTH123
+    with open(file, "r+b") as opened, mmap.mmap(opened.fileno(), 0) as shown:
 
         def show(number: int, data: bytes) -> None:
             _HEAD.pack_into(shown, 0, number, len(data))
             shown[_HEAD.size : _HEAD.size + len(data)] = data
 
-        with open(os.devnull, "w") as quiet:  # noqa: PTH123  # decoders write a line for each broken file
+        with open(os.devnull, "w") as quiet:  # decoders write a line for each broken file
             os.dup2(quiet.fileno(), 2)
         faulthandler.disable()
         sending.send(run_cases(target, cases, seed, show))

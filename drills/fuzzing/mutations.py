@@ -12,8 +12,8 @@ _LENGTHS = (0, 1, 2, 4, 8, 127, 128, 255, 256, 2**15 - 1, 2**16 - 1, 2**24, 2**3
 _LONG_LENGTHS = (*_LENGTHS, 2**48, 2**53, 2**63 - 1, 2**63, 2**64 - 1)
 _WORDS = (
     b"null", b"true", b"-1", b"1e999", b"NaN", b"1.5", b"18446744073709551616", b"9223372036854775807", b'""', b"[]",
-    b"{}", b"[[[[[[[[[[", b"]]]]]]]]]]", b'{"a":', b"\\ud800", b"\\u0000", b"\xff\xfe", b"\x00", b"\xc3", b"\r\n", b"--",
-    b'"shape":[-1]', b'"shape":[0,9223372036854775807,9223372036854775807]', b'"datatype":"BYTES"',
+    b"{}", b"[[[[[[[[[[", b"]]]]]]]]]]", b'{"a":', b"\\ud800", b"\\u0000", b"\xff\xfe", b"\x00", b"\xc3", b"\r\n",
+    b"--", b'"shape":[-1]', b'"shape":[0,9223372036854775807,9223372036854775807]', b'"datatype":"BYTES"',
     b'"datatype":"FP64"', b'"parameters":{"binary_data_size":4294967295}', b'"data":[NaN]', b"IHDR", b"IDAT", b"IEND",
     b"\xff\xd8\xff", b"\xff\xd9", b"\xff\xda", b"\xff\xc0", b"Exif\0\0", b"&a [*a,*a]", b"!!python/object:os.system",
 )  # fmt: skip

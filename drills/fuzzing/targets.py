@@ -277,7 +277,7 @@ def _bundles() -> Made:
 
 
 def _networks() -> Made:
-    """The description of a network, which says what Keras is to import; as the zip file that it is, or what is in it."""
+    """The description of a network, which says what Keras is to import; in its zip file, or by itself."""
     from stn_core.bundle import _refuse_foreign_code
 
     path = Path(tempfile.mkdtemp(prefix="stn-fuzz-", dir="/dev/shm")) / "network.keras"
@@ -326,6 +326,7 @@ def _answers() -> Made:
     from stn_client.batches import Batch
     from stn_client.flow import Response
     from stn_client.models import PREDICT
+
     from stn_core.wire import HEADER_LENGTH, InferRequest, encode_response
 
     images = np.zeros((2, 4, 4, 1), np.uint8)
