@@ -62,6 +62,17 @@ def hangs(data: bytes) -> None:
         time.sleep(60)
 
 
+_KEPT: list[bytes] = []
+
+
+def grows(data: bytes) -> None:
+    _KEPT.append(bytes(2**20))
+
+
+def growing() -> tuple[Callable[[bytes], None], Sequence[bytes]]:
+    return grows, [b"seed"]
+
+
 def raising() -> tuple[Callable[[bytes], None], Sequence[bytes]]:
     return raises, [b"seed"]
 
@@ -84,6 +95,12 @@ def test_another_exception_is_a_fault_with_its_input(tmp_path: Path, monkeypatch
     assert not outcome.held
     assert outcome.counts.wrong == len(report.faults)
     assert len(list((tmp_path / FOLDER).glob("raising-*.bin"))) == len(report.faults)
+
+
+def test_memory_that_grows_is_a_fault() -> None:
+    report = fuzz(Target("growing", growing), 500, seed=1)
+    assert [fault.what.partition(" by ")[0] for fault in report.faults] == ["memory grew"]
+    assert report.growth_bytes > 256 * 2**20
 
 
 @pytest.mark.parametrize(
