@@ -132,7 +132,6 @@ def exchange(request: Request, retry: Retry, read: Callable[[Response], T]) -> F
         return (yield from _tried(identified, retry, read))
     except StnError as error:
         error.request_id = request_id
-        error.add_note(f"request id {request_id}")
         raise
 
 
