@@ -10,7 +10,7 @@ def gateway_samples(pipelines: Pipelines) -> Samples:
     """What a gateway did, the stages of its process included."""
     samples = Samples()
     for (model, protocol, status), count in pipelines.requests.answered.items():
-        samples.put("requests_total", (model, protocol, status), count)
+        samples.put("requests_total", (model, protocol, str(status)), count)
     for reason, count in pipelines.requests.refused.items():
         samples.put("refused_total", (reason,), count)
     for model, statistics in pipelines.statistics.items():

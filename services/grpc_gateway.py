@@ -51,7 +51,6 @@ _CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _INFERENCE = ("ModelInfer", "ModelStreamInfer")
-_HEALTH = ("ServerLive", "ServerReady", "ModelReady")
 _NOT_SERVED = {
     "TraceSetting": NOT_TRACED,
     "LogSettings": LOG_IS_FIXED,
@@ -173,7 +172,7 @@ class GrpcGateway:
             origins.reset(token)
             if not watched.origin.model and method in _INFERENCE:
                 watched.origin.model = "unknown"
-            self._watch.end(watched, *seen.end(), method in _HEALTH, method=method)
+            self._watch.end(watched, *seen.end(), lambda: {"method": method})
 
     async def _streamed(self, data: bytes, asked_id: str | None, given: Mapping[str, str]) -> bytes:
         with self._watched("ModelStreamInfer", asked_id, given) as seen:

@@ -139,10 +139,12 @@ class Board:
         self._told, self._written, self._written_s = samples, written, now_s
 
     async def take_over(self) -> None:
-        """Takes over what the dead had counted."""
-        if self._store is not None:
-            for samples in await asyncio.to_thread(self._remove_dead, self._store):
-                self._inherited.add(samples)
+        """Takes over what the dead had counted, and tells of it at once."""
+        dead = [] if self._store is None else await asyncio.to_thread(self._remove_dead, self._store)
+        for samples in dead:
+            self._inherited.add(samples)
+        if dead:
+            await self.tell()
 
     def _remove_dead(self, store: Store) -> list[Samples]:
         found = []

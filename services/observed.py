@@ -3,6 +3,7 @@
 Around everything else that answers, so that who is refused by a wrapper further in is seen too.
 """
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -18,7 +19,7 @@ from stn_core.errors import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, shortened
 REQUEST_ID = "x-request-id"
 CLIENT_GONE = 499, "client-gone"
 """The status and the reason of a request whose client did not wait for the end."""
-HEALTH_PATHS = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+_HEALTH = ("/healthz", "/readyz", "/live", "/ready")
 _ID, _TRACE, _TYPE, _LENGTH = REQUEST_ID.encode(), b"traceparent", b"content-type", b"content-length"
 _PROBLEM = PROBLEM_CONTENT_TYPE.encode()
 
@@ -38,12 +39,12 @@ class Watch:
             origin.trace = span.traceparent
         return Watched(origin, span)
 
-    def end(self, watched: "Watched", status: int, reason: str, is_health: bool = False, **more: Any) -> None:
-        """Counts and tells how it ended. A probe of health that hears no is no refusal."""
-        origin, seconds = watched.origin, perf_counter() - watched.began_s
-        self._counts.add(origin.model, origin.protocol, status, "" if is_health else reason)
-        if not is_health:
-            self._log.note(origin, status, reason, seconds, more)
+    def end(self, watched: "Watched", status: int, reason: str, more: Callable[[], dict[str, Any]]) -> None:
+        """Counts how it ended, and tells the log if that wants it, with what ``more`` its protocol knows."""
+        origin = watched.origin
+        self._counts.add(origin.model, origin.protocol, status, reason)
+        if self._log.wants(status):
+            self._log.note(origin, status, reason, perf_counter() - watched.began_s, more())
         if watched.span is not None:
             watched.span.end(origin, status, reason)
 
@@ -81,12 +82,10 @@ class Observed:
             await self._app(scope, receive, answer.send)
         finally:
             origins.reset(token)
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
-            origin = watched.origin
-            if not origin.model:
-                origin.model = _model_in(scope["method"], path)
-            more = {"method": shortened(scope["method"], 16), "path": shortened(path), "bytes_out": answer.bytes_out}
-            self._watch.end(watched, answer.status, answer.reason, path in HEALTH_PATHS, **more)
+            if answer.reason and not watched.origin.model:
+                watched.origin.model = _model_in(scope)
+            if not _asks_health(scope):  # a probe that hears no is not refused
+                self._watch.end(watched, answer.status, answer.reason, lambda: _told(scope, answer))
 
 
 class _Answer:
@@ -133,7 +132,17 @@ class _Answer:
         await self._send({"type": "http.response.body", "body": body})
 
 
-def _model_in(method: str, path: str) -> str:
+def _told(scope: Scope, answer: _Answer) -> dict[str, Any]:
+    """What the log tells of a request over HTTP: nothing that anybody could not know who sees it pass."""
+    method, path = shortened(scope["method"], 16), shortened(scope["path"])
+    return {"method": method, "path": path, "bytes_out": answer.bytes_out}
+
+
+def _asks_health(scope: Scope) -> bool:
+    return bool(scope["method"] == "GET" and scope["path"].endswith(_HEALTH))
+
+
+def _model_in(scope: Scope) -> str:
     """``unknown`` where a request was for some model and did not get as far as to that; else nothing."""
-    is_inference = method == "POST" and path.startswith("/v2/models/") and path.endswith("/infer")
+    is_inference = scope["method"] == "POST" and "/models/" in scope["path"] and scope["path"].endswith("/infer")
     return "unknown" if is_inference else ""

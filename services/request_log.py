@@ -40,12 +40,13 @@ class RequestLog:
         self._overloaded = 0
         self._overloaded_s = -_QUIET_S
 
+    def wants(self, status: int) -> bool:
+        """Whether a request that ended so is to be noted."""
+        return self._every or _is_fault(status)
+
     def note(self, origin: Origin, status: int, reason: str, seconds: float, more: Mapping[str, Any]) -> None:
         """A request that ended; ``reason`` is the type of its error, ``more`` what its protocol knows of it."""
-        failed = status >= 500 and status != 501
-        if not (failed or self._every):
-            return
-        refused = 0
+        failed, refused = _is_fault(status), 0
         if reason == _OVERLOADED and not self._every:
             # The log of a service that is overloaded must not be what keeps it so: a line a second.
             self._overloaded += 1
@@ -69,3 +70,8 @@ class RequestLog:
         if origin.trace:
             line["trace_id"] = origin.trace.split("-")[1]
         logger.log(logging.ERROR if failed else logging.INFO, orjson.dumps(line).decode())
+
+
+def _is_fault(status: int) -> bool:
+    """Whether the service has failed, or could not serve; not that there is no such thing (501)."""
+    return status >= 500 and status != 501

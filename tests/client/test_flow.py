@@ -38,8 +38,7 @@ def drive(answers: list[Response | Failure], retry: Retry = STEADY) -> tuple[Any
             return end.value, pauses
         except StnError as error:
             assert not left, "answers were left over"
-            assert {error.request_id} >= ids, "the error has another id than the requests"
-            return error, pauses
+            return _of_request(error, ids), pauses
         came = None
         if isinstance(step, Pause):
             pauses.append(step.duration_s)
@@ -48,6 +47,11 @@ def drive(answers: list[Response | Failure], retry: Retry = STEADY) -> tuple[Any
             assert len(ids) == 1, "each try has an id of its own"
             assert replace(step, headers={}) == REQUEST
             came = left.pop(0)
+
+
+def _of_request(error: StnError, ids: set[str]) -> StnError:
+    assert ids <= {error.request_id}, "the error has another id than the requests"
+    return error
 
 
 def test_an_answer_is_read() -> None:

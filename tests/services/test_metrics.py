@@ -1,13 +1,14 @@
 """Figures: how they are counted, put together over processes, and written for Prometheus."""
 
+import asyncio
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from gateway_in_process import client_of, infer, make_links, make_settings
+from http_calls import encoded
 from prometheus_client.parser import text_string_to_metric_families
 
 from services import metrics_board
@@ -24,7 +25,7 @@ def figures(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     return {(one.name, frozenset(one.labels.items())): one.value for each in families for one in each.samples}
 
 
-def figure(text: str, name: str, **labels: str) -> float:
+def figure(text: str, name: str, /, **labels: str) -> float:
     return figures(text)[name, frozenset(labels.items())]
 
 
@@ -70,10 +71,10 @@ async def told(board: Board) -> tuple[float, float, float]:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now_s = [1000.0]
     monkeypatch.setattr(metrics_board.time, "time", lambda: now_s[0])
-    yield now_s
+    return now_s
 
 
 async def test_every_process_tells_the_figures_of_all() -> None:
@@ -103,7 +104,6 @@ async def test_what_the_dead_had_counted_stays_and_the_board_does_not_grow(clock
     assert await told(survivor) == (301, 1, 1)
     await survivor.tell()
     await survivor.take_over()
-    await survivor.tell()
     assert len(shelf.entries) == 1
     assert await told(survivor) == (301, 1, 1)
     assert await told(Board("a", Counting(0, 0), shelf)) == (301, 1, 2)
@@ -202,10 +202,10 @@ async def test_requests_images_batches_and_decisions_are_counted_once(engine: An
     assert figure(text, "stn_bundle_info", name="digits", version=engine.manifest.version) == 1
 
 
-async def test_files_are_counted_as_one_request_with_their_images(engine: Any) -> None:
+async def test_files_are_counted_as_one_request_with_their_images(engine: Any, digits: Any) -> None:
     settings = make_settings()
     async with client_of(make_links(engine, settings), settings) as http:
-        picture = (await http.get("/v1/recipes/rotation/preview.png")).content
+        picture = encoded(digits[0][0])
         answer = await http.post("/v1/straighten", files=[("image", picture), ("image", picture), ("image", b"none")])
         text = (await http.get("/metrics")).text
     assert answer.status_code == 200, answer.text
@@ -216,9 +216,10 @@ async def test_files_are_counted_as_one_request_with_their_images(engine: Any) -
 async def test_shadow_comparisons_are_told(engine: Any, digits: Any) -> None:
     settings = make_settings().model_copy(update={"shadow_share": 1.0})
     async with client_of(make_links(engine, settings), settings) as http:
-        await infer(http, "predict", {"images": digits[0][:40]})
+        assert (await infer(http, "predict", {"images": digits[0][:40]})).status_code == 200
         found: dict[str, Any] = {"images": 0}
         while found["images"] < 40:
+            await asyncio.sleep(0.01)
             found = (await http.get("/v1/shadow")).json()
         text = (await http.get("/metrics")).text
     assert figure(text, "stn_shadow_images_total") == figure(text, "stn_shadow_confidence_gain_count") == 40
