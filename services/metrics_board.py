@@ -138,11 +138,15 @@ class Board:
             await asyncio.to_thread(self._store.put, self._key, orjson.dumps(now_s) + b"\n" + _listed(self.own()))
         self._told, self._written, self._written_s = samples, written, now_s
 
+    def inherit(self, samples: Samples) -> None:
+        """Counts what others had counted from now on: the dead, or a part of this process that is replaced."""
+        self._inherited.add(samples.lasting())
+
     async def take_over(self) -> None:
         """Takes over what the dead had counted, and tells of it at once."""
         dead = [] if self._store is None else await asyncio.to_thread(self._remove_dead, self._store)
         for samples in dead:
-            self._inherited.add(samples)
+            self.inherit(samples)
         if dead:
             await self.tell()
 
@@ -153,13 +157,8 @@ class Board:
             if entry is not None:
                 written_s, samples = _parsed(entry)
                 if time.time() - written_s > DEAD_AFTER_S and store.delete(key):
-                    found.append(samples.lasting())
+                    found.append(samples)
         return found
-
-    def forget(self) -> None:
-        """Tells no more."""
-        if self._telling is not None:
-            self._telling.cancel()
 
 
 def _listed(samples: Samples) -> bytes:
