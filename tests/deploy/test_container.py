@@ -106,7 +106,7 @@ def test_the_recorded_run_held() -> None:
     assert found["failures"] == []
     assert check.failures(found) == []
     page = (CHECKOUT / "docs" / "deploying.md").read_text()
-    assert f"{found['size_mib']['whole']:,} MiB" in page
+    assert f"{found['size_mib']['whole']:,} MiB" in page, "the page tells of another run"
 
 
 def test_a_run_that_breaks_a_promise_is_told() -> None:
