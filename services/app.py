@@ -12,9 +12,11 @@ from ray import serve
 from ray.serve import Application
 from ray.serve._private.constants import RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD
 
+from services.admission import Admission, admitted
 from services.batching import Columns, MicroBatcher
 from services.channel import Address, Listener
 from services.grpc_methods import GrpcMethods
+from services.keys import read_keys
 from services.links import LocalLink, RemoteLink, local_links
 from services.settings import Placement, Settings
 from services.stages import Operation, make_stages
@@ -80,6 +82,7 @@ class GatewayReplica(GrpcMethods):
             links[name] = RemoteLink(name, handle, timeout_s, settings.readiness_timeout_s)
         self._settings = settings
         self._links = links
+        self._admission = Admission(settings.access)
 
     def __serve_build_asgi_app__(self) -> Any:
         from services.gateway import Gateway
@@ -87,8 +90,9 @@ class GatewayReplica(GrpcMethods):
         from services.pipelines import Pipelines
 
         pipelines = Pipelines(self._settings, self._links, read_manifest(self._settings.bundle))
-        self.offer_grpc(pipelines, self._settings)
-        app = Gateway(pipelines, self._settings).asgi_app()
+        self.offer_grpc(pipelines, self._settings, self._admission)
+        app = admitted(Gateway(pipelines, self._settings).asgi_app(), self._admission)
+        ShortCut.admission = None if self._admission.is_off else self._admission
         # Where the number of replicas follows the requests under way, Ray must see each of them; where our code has an
         # event loop of its own, Ray alone brings them there.
         autoscaling = serve.get_replica_context()._deployment_config.autoscaling_config
@@ -109,6 +113,10 @@ def build(args: Settings) -> Application:
     if find_bundle(args.bundle) == Path(args.bundle):  # a path, which must mean the same in every process
         args = args.model_copy(update={"bundle": str(Path(args.bundle).resolve())})
     read_manifest(args.bundle)  # refuses a broken bundle before any replica starts
+    if args.access.keys_file is not None:
+        keys_file = Path(args.access.keys_file).resolve()
+        read_keys(keys_file)  # and a broken file of keys
+        args = args.model_copy(update={"access": args.access.model_copy(update={"keys_file": str(keys_file)})})
     handles = {
         name: serve.deployment(name=name.capitalize(), **_STAGE_OPTIONS)(StageReplica).bind(name, args)
         for name, stage in args.stages.items()

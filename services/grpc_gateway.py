@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import grpc
 from google.protobuf.json_format import ParseDict
 
+from services.admission import OPEN_GRPC, Admission
 from services.catalog import (
     LOG_IS_FIXED,
     NOT_TRACED,
@@ -28,6 +29,7 @@ from services.grpc_tensors import decode_infer, encode_infer, split_request, str
 from services.inference import INLINE_BYTES, INLINE_TEXT_BYTES, Inference
 from services.pipelines import Pipelines
 from services.protocol import ModelSpec, find_model, server_metadata
+from services.rates import Allowance, spending
 from services.settings import Settings
 from stn_core.errors import Overloaded, StnError, TooLarge, UnknownModel, Unsupported, shortened
 
@@ -40,8 +42,10 @@ MAX_STREAMED = 8
 _MAX_DETAIL = 2000  # it travels in a header, of which clients take 8 KiB, with up to three bytes for one
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
     404: grpc.StatusCode.NOT_FOUND,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     501: grpc.StatusCode.UNIMPLEMENTED,
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -65,8 +69,9 @@ class Encoded(NamedTuple):
 class GrpcGateway:
     """Answers the protocol's methods with ``pipelines``."""
 
-    def __init__(self, pipelines: Pipelines, settings: Settings) -> None:
+    def __init__(self, pipelines: Pipelines, settings: Settings, admission: Admission) -> None:
         self._pipelines = pipelines
+        self._admission = admission
         self._limits = settings.limits
         self._methods: dict[str, Callable[[bytes], Awaitable[bytes]]] = {
             "ServerLive": self._server_live,
@@ -85,20 +90,40 @@ class GrpcGateway:
     async def answer(self, method: str, data: bytes, context: Any) -> Encoded:
         """The answer to one message; an error goes into ``context`` (a gRPC one) as status code and details."""
         try:
+            if method not in OPEN_GRPC:
+                self._admit(context)
             if method in _NOT_SERVED:
                 raise Unsupported(_NOT_SERVED[method])
             return Encoded(await self._methods[method](data))
         except Exception as error:
-            reason = _typed(method, error)
-        # Set and not raised, as Ray would log what is raised.
-        context.set_code(_CODES.get(reason.status, grpc.StatusCode.INTERNAL))
-        context.set_details(shortened(reason.detail, _MAX_DETAIL))
-        if isinstance(reason, Overloaded):  # what gRPC's own retries go by
-            context.set_trailing_metadata([("grpc-retry-pushback-ms", str(round(reason.retry_after_s * 1000)))])
+            _refuse(context, _typed(method, error))
         return Encoded()
 
-    async def stream(self, messages: AsyncIterator[bytes]) -> AsyncGenerator[Encoded, None]:
-        """The answers to a stream of inference requests, in their order; an error is the answer of one request."""
+    def _admit(self, context: Any) -> None:
+        """Counts one request of its sender, in a task of its own."""
+        allowance = self._allowance(context)
+        if allowance is not None:
+            allowance.take_request()
+            spending.set(allowance)
+
+    def _allowance(self, context: Any) -> Allowance | None:
+        if self._admission.is_off:
+            return None
+        return self._admission.of(
+            (name.encode(), value.encode("latin-1", "replace") if isinstance(value, str) else value)
+            for name, value in context.invocation_metadata()
+        )
+
+    async def stream(self, messages: AsyncIterator[bytes], context: Any) -> AsyncGenerator[Encoded, None]:
+        """The answers to a stream of inference requests, in their order; an error is the answer of one request.
+
+        But for the lack of a key, which ends the stream.
+        """
+        try:
+            self._allowance(context)
+        except StnError as error:
+            _refuse(context, error)
+            return
         answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
         room = asyncio.Semaphore(MAX_STREAMED)
         started: set[asyncio.Task[Any]] = set()
@@ -113,7 +138,7 @@ class GrpcGateway:
             try:
                 async for data in messages:
                     await room.acquire()
-                    answers.put_nowait(start(self._streamed(data)))
+                    answers.put_nowait(start(self._streamed(data, context)))
             except Exception:
                 logger.exception("a stream of requests broke off")
             answers.put_nowait(None)
@@ -127,8 +152,9 @@ class GrpcGateway:
             for task in started:
                 task.cancel()
 
-    async def _streamed(self, data: bytes) -> bytes:
+    async def _streamed(self, data: bytes, context: Any) -> bytes:
         try:
+            self._admit(context)
             return streamed(await self._infer(data))
         except Exception as error:
             reason = _typed("ModelStreamInfer", error)
@@ -210,6 +236,14 @@ async def _here_or_beside(small: bool, work: Callable[..., T], *given: Any) -> T
 def _message(name: str, document: dict[str, Any]) -> bytes:
     """The message that says what ``document`` does, as far as the message has fields for it."""
     return bytes(ParseDict(document, CLASSES[name](), ignore_unknown_fields=True).SerializeToString())
+
+
+def _refuse(context: Any, reason: StnError) -> None:
+    """Tells the client of ``reason``; set and not raised, as Ray would log what is raised."""
+    context.set_code(_CODES.get(reason.status, grpc.StatusCode.INTERNAL))
+    context.set_details(shortened(reason.detail, _MAX_DETAIL))
+    if isinstance(reason, Overloaded):  # what gRPC's own retries go by
+        context.set_trailing_metadata([("grpc-retry-pushback-ms", str(round(reason.retry_after_s * 1000)))])
 
 
 def _typed(method: str, error: Exception) -> StnError:

@@ -7,15 +7,18 @@ watches over the replica, and uvicorn lets open requests end before it stops. Ot
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.edge import Edge, rays_way
 from services.grpc_methods import bind_grpc
 
+if TYPE_CHECKING:
+    from services.admission import Admission
+
 _MODELS, _INFER = "/v2/models/", "/infer"
-_UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
 
 
 def model_to_infer(scope: Scope) -> str | None:
@@ -39,9 +42,12 @@ class ShortCut:
 
     gateway: ClassVar[ASGIApp | None] = None
     """Where the short cut leads to, if this process has it."""
+    admission: ClassVar[Admission | None] = None
+    """Whom the gateway of this process lets in, if it asks."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._edge = Edge.from_environment()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = ShortCut.gateway
@@ -49,7 +55,10 @@ class ShortCut:
             await gateway(scope, receive, send)
             return
         if scope["type"] == "http":
-            scope["headers"] = [*scope["headers"], _UNWATCHED]
+            scope["headers"] = rays_way(scope["headers"])
+            if self._edge is not None:
+                await self._edge.call(self._app, scope, receive, send, ShortCut.admission)
+                return
         await self._app(scope, receive, send)
 
 
