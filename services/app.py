@@ -18,6 +18,7 @@ from services.channel import Address, Listener
 from services.grpc_methods import GrpcMethods
 from services.keys import read_keys
 from services.links import LocalLink, RemoteLink, local_links
+from services.ports import bind_replica
 from services.settings import Placement, Settings
 from services.stages import Operation, make_stages
 from stn_core.bundle import find_bundle, read_manifest
@@ -42,6 +43,7 @@ class StageReplica:
     """One stage in a process of its own; several gateways' batches share its batches."""
 
     async def __init__(self, name: str, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
+        bind_replica()
         stage_settings = settings.stages[name]
         stages = await asyncio.to_thread(make_stages, (name,), settings.bundle, settings.engine, stage_settings.threads)
         self._name = name
@@ -76,6 +78,7 @@ class GatewayReplica(GrpcMethods):
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, settings: Settings, handles: dict[str, Any]
     ) -> None:
+        bind_replica()
         links = await asyncio.to_thread(local_links, settings)
         timeout_s = settings.limits.request_timeout_s
         for name, handle in handles.items():

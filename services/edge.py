@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.body import ByteBudget, ByteLease, check_size, whole_number
+from services.deploy_config import settings_by_application
 from services.problems import problem_answer
 from stn_core.errors import StnError
 
@@ -30,6 +31,14 @@ def rays_way(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """``headers`` without those that Ray heeds, and with the one that has it not watch for clients that go away."""
     kept = [header for header in headers if header[0].replace(b"_", b"-") not in _RAYS_HEADERS]
     return [*kept, _UNWATCHED]
+
+
+def limit_bodies(config: dict[str, Any]) -> None:
+    """Tells Ray's processes, by their environment, what the applications of ``config`` take at most."""
+    limits = [settings.limits for settings in settings_by_application(config).values()]
+    if limits and len(limits) == len(config["applications"]):  # what others take is theirs to say
+        os.environ.setdefault(BODY_VARIABLE, str(max(limit.max_request_bytes for limit in limits)))
+        os.environ.setdefault(BUDGET_VARIABLE, str(max(limit.max_bytes_in_flight for limit in limits)))
 
 
 class Edge:
