@@ -14,7 +14,7 @@ from services.keys import KeyRing
 from services.problems import problem_answer
 from services.rates import Allowance, spending
 from services.settings import Access
-from stn_core.errors import StnError, Unauthorized
+from stn_core.errors import NotAllowed, StnError
 
 OPEN_PATHS = frozenset(
     {"/", "/docs", "/openapi.json", "/favicon.ico", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
@@ -41,7 +41,7 @@ class Admission:
         self.is_off = self._ring is None and self._everybody.rates == (None, None)
 
     def of_http(self, scope: Scope) -> Allowance | None:
-        """What the sender of an HTTP request may send; None where nothing is asked. Unauthorized if it has no key."""
+        """What the sender of an HTTP request may send; None where nothing is asked. NotAllowed if it has no key."""
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if scope["method"] in OPEN_METHODS and (path in self._open or path.startswith(OPEN_BELOW)):
             return None
@@ -56,7 +56,7 @@ class Admission:
         presented = _presented(headers)
         key = None if presented is None else self._ring.find(presented)
         if key is None:
-            raise Unauthorized(
+            raise NotAllowed(
                 "expected an API key that holds, in the header Authorization: Bearer KEY, or in X-API-Key; ask whoever "
                 "runs this service for one"
             )

@@ -115,15 +115,7 @@ class GrpcGateway:
         )
 
     async def stream(self, messages: AsyncIterator[bytes], context: Any) -> AsyncGenerator[Encoded, None]:
-        """The answers to a stream of inference requests, in their order; an error is the answer of one request.
-
-        But for the lack of a key, which ends the stream.
-        """
-        try:
-            self._allowance(context)
-        except StnError as error:
-            _refuse(context, error)
-            return
+        """The answers to a stream of inference requests, in their order; an error is the answer of one request."""
         answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
         room = asyncio.Semaphore(MAX_STREAMED)
         started: set[asyncio.Task[Any]] = set()

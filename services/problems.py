@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from services.batching import retry_after_header
-from stn_core.errors import PROBLEM_CONTENT_TYPE, BadBody, Overloaded, StnError, Unauthorized, Unavailable, shortened
+from stn_core.errors import PROBLEM_CONTENT_TYPE, BadBody, NotAllowed, Overloaded, StnError, Unavailable, shortened
 
 logger = logging.getLogger("ray.serve")
 
@@ -58,7 +58,7 @@ async def unknown_route(request: Request, error: Exception) -> Response:
 
 
 def _problem(error: StnError, request: Request) -> Response:
-    return problem_answer(error, request.url.path)
+    return problem_answer(error, request.scope["path"])
 
 
 def problem_answer(error: StnError, path: str) -> Response:
@@ -69,7 +69,7 @@ def problem_answer(error: StnError, path: str) -> Response:
 
 def problem_headers(error: StnError) -> dict[str, str]:
     """The headers that say what would help: when to try again, or a key."""
-    if isinstance(error, Unauthorized):
+    if isinstance(error, NotAllowed):
         return {"www-authenticate": 'Bearer realm="stn-rectify"'}
     if isinstance(error, Overloaded):
         return {"retry-after": retry_after_header(error)}

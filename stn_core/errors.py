@@ -8,7 +8,7 @@
     │   ├── BadData               400  bad-data          a data set is missing or broken
     │   └── BadBundle             400  bad-bundle        a model on disk is missing, broken or foreign
     ├── TrainingFailed            500  training-failed   in stn_core.training; never over HTTP
-    ├── Unauthorized              401  unauthorized      no API key, or none that holds
+    ├── NotAllowed              401  not-allowed       no API key, or none that holds
     ├── UnknownModel              404  unknown-model
     ├── UnknownRecipe             404  unknown-recipe
     ├── NotAcceptable             406  not-acceptable    the answer cannot be had in the form asked for
@@ -89,9 +89,11 @@ class BadBundle(InvalidInput):
     code = "bad-bundle"
 
 
-class Unauthorized(StnError):
+class NotAllowed(StnError):
+    """The service, or a proxy before it, wants an API key, or another one."""
+
     status = 401
-    code = "unauthorized"
+    code = "not-allowed"
 
 
 class UnknownModel(StnError):
@@ -176,11 +178,10 @@ def error_from_problem(document: object, status: int) -> StnError:
 
 
 _BY_STATUS: dict[int, type[StnError]] = {
-    401: Unauthorized,
     404: UnknownModel,
     408: TimedOut,
     413: TooLarge,
-    429: RateLimited,
+    429: Overloaded,
     501: Unsupported,
     502: Unavailable,
     503: Unavailable,
