@@ -2,12 +2,13 @@
 # make test   the tests
 # make bench  ours and the peers, measured side by side; PARTS="warp engine" for some parts
 # make audit  the pinned versions looked up among known vulnerabilities; needs the network
+# make docs   the documentation as a site, in out/site; make pictures and make notebook make what it shows anew
 # make setup  the virtual environment alone, which both make if it is missing
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test bench audit setup check format clean
+.PHONY: run test bench docs pictures notebook audit setup check format clean
 
 run: setup
 	$(BIN)/stn demo
@@ -29,6 +30,15 @@ audit:
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+pictures: setup
+	$(BIN)/python docs/making/pictures.py
+
+notebook: setup
+	$(BIN)/python docs/making/notebook.py
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -68,6 +68,30 @@ class Admission:
         if allowance is None or allowance.rates != rates:
             allowance = self._allowances[key.name] = Allowance(*rates)
         return allowance
+
+    def refuses(self, scope: Scope) -> bool:
+        """Whether a request over HTTP with a body would be refused now; nothing of it is counted."""
+        if scope["method"] in OPEN_METHODS:
+            return False
+        try:
+            allowance = self.of(scope["headers"])
+            if allowance is not None:
+                allowance.check()
+        except StnError:
+            return True
+        return False
+
+    def admit_call(self, metadata: Mapping[str, str | bytes]) -> None:
+        """Counts one call of gRPC for its sender, in a task of its own; raises as for HTTP."""
+        if self.is_off:
+            return
+        allowance = self.of(
+            (name.encode(), value.encode("latin-1", "replace") if isinstance(value, str) else value)
+            for name, value in metadata.items()
+        )
+        if allowance is not None:
+            allowance.take_request()
+            spending.set(allowance)
 
 
 def _presented(headers: Headers) -> bytes | None:

@@ -1,4 +1,4 @@
-"""What a request meets before Ray does: a bound on its body, which Ray would read whole, and a look at its key.
+"""What a request meets before Ray does: a bound on its body, which Ray would read whole.
 
 Ray's way of handling a request reads the body into memory before the gateway sees any of it, and heeds headers of its
 own that a client may send: those are taken off.
@@ -7,7 +7,7 @@ own that a client may send: those are taken off.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,9 +15,6 @@ from services.body import ByteBudget, ByteLease, check_size, whole_number
 from services.deploy_config import settings_by_application
 from services.problems import problem_answer
 from stn_core.errors import StnError
-
-if TYPE_CHECKING:
-    from services.admission import Admission
 
 BODY_VARIABLE, BUDGET_VARIABLE = "STN_MAX_BODY_BYTES", "STN_MAX_BYTES_IN_FLIGHT"
 """Environment variables that tell Ray's processes the largest of the applications' ``limits``."""
@@ -54,12 +51,9 @@ class Edge:
         body, budget = os.environ.get(BODY_VARIABLE), os.environ.get(BUDGET_VARIABLE)
         return cls(int(body), int(budget)) if body and budget else None
 
-    async def call(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, admission: Admission | None) -> None:
-        """Has ``app`` answer, unless the request is refused here; a rate that is spent is only looked at."""
+    async def call(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Has ``app`` answer, unless the request's body is refused here."""
         try:
-            allowance = None if admission is None else admission.of_http(scope)
-            if allowance is not None:
-                allowance.check()
             announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
             check_size(whole_number({"length": announced.decode("latin-1")}, "length") or 0, self._max_body_bytes)
         except StnError as error:

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+import orjson
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.edge import Edge, rays_way
 from services.grpc_methods import bind_grpc
+from services.origin import valid_request_id
+from stn_core.errors import PROBLEM_CONTENT_TYPE, Unavailable
 
 if TYPE_CHECKING:
     from services.admission import Admission
 
+_ID = b"x-request-id"
 _MODELS, _INFER = "/v2/models/", "/infer"
+_READINESS, _RAYS_HEALTH = ("/ready", "/readyz"), "/-/healthz"
+_DRAINING = Unavailable("not ready: the service is stopping, or this replica is; try again soon")
 
 
 def model_to_infer(scope: Scope) -> str | None:
@@ -44,6 +50,8 @@ class ShortCut:
     """Where the short cut leads to, if this process has it."""
     admission: ClassVar[Admission | None] = None
     """Whom the gateway of this process lets in, if it asks."""
+    door: ClassVar[ASGIApp | None] = None
+    """That gateway: whoever is not let in hears so from it, which counts that, before Ray reads a body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -55,11 +63,40 @@ class ShortCut:
             await gateway(scope, receive, send)
             return
         if scope["type"] == "http":
-            scope["headers"] = rays_way(scope["headers"])
+            if scope["path"].endswith(_READINESS) and not await self._ray_takes_requests(scope, receive):
+                await _refuse(send)
+                return
+            # Of an id that is no good one Ray would make an echo.
+            headers = [
+                pair for pair in scope["headers"] if pair[0] != _ID or valid_request_id(pair[1].decode("latin-1"))
+            ]
+            scope["headers"] = rays_way(headers)
+            if ShortCut.admission is not None and ShortCut.door is not None and ShortCut.admission.refuses(scope):
+                await ShortCut.door(scope, receive, send)
+                return
             if self._edge is not None:
-                await self._edge.call(self._app, scope, receive, send, ShortCut.admission)
+                await self._edge.call(self._app, scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    async def _ray_takes_requests(self, scope: Scope, receive: Receive) -> bool:
+        """Whether Ray says of this process that it takes requests, and is not about to stop."""
+        statuses: list[int] = []
+
+        async def note(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        path = scope.get("root_path", "") + _RAYS_HEALTH
+        health = {**scope, "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+        await self._app(health, receive, note)
+        return statuses != [503]
+
+
+async def _refuse(send: Send) -> None:
+    headers = [(b"content-type", PROBLEM_CONTENT_TYPE.encode()), (b"retry-after", b"1")]
+    await send({"type": "http.response.start", "status": _DRAINING.status, "headers": headers})
+    await send({"type": "http.response.body", "body": orjson.dumps(_DRAINING.problem())})
 
 
 def middlewares() -> list[Middleware]:
