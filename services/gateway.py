@@ -17,6 +17,7 @@ from services.inference import INLINE_BYTES, INLINE_TEXT_BYTES, Inference
 from services.links import StageLink
 from services.middleware import model_to_infer
 from services.pipelines import Pipelines
+from services.playground_files import PlaygroundFiles
 from services.problems import guarded, unknown_route
 from services.protocol import ModelSpec, find_model, server_metadata
 from services.raw import raw_request
@@ -98,7 +99,7 @@ class Gateway:
         ]
 
     def _routed(self) -> Starlette:
-        routes = self.routes()
+        routes = self.routes() + PlaygroundFiles().routes()
         routes += Documentation(routes, self._friendly, self._pipelines.specs).routes()
         # Not FastAPI: its models know nothing of the protocol's bodies, raw streams, and each layer costs time.
         served = [(one.path, one.handler, one.method) for one in routes]

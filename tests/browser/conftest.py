@@ -1,0 +1,64 @@
+"""A real Chromium, one for each file of tests, and pages in it that complain to nobody."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+
+PATIENCE_MS = 60_000  # the machine may be busy
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+DESK: ViewportSize = {"width": 1180, "height": 900}
+OF_THE_BROWSER = "Failed to load resource"
+"""What Chromium says itself of any answer that is no success; a page cannot help it."""
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Of a file alone: while Playwright runs no asyncio test can."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, service_url: str) -> Iterator[OpenPage]:
+    """``open_page(path)`` opens the Playground and waits until it can be used; what it then says in the console fails."""
+    said: list[str] = []
+    opened: list[Any] = []
+
+    def opens(path: str = "/", url: str = service_url, **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": DESK, **options})
+        context.set_default_timeout(PATIENCE_MS)
+        opened.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", lambda line: said.append(line.text) if line.type in ("error", "warning") else None)
+        page.goto(f"{url}{path}")
+        page.locator("body[data-ready]").wait_for()
+        return page
+
+    yield opens
+    for context in opened:
+        context.close()
+    assert [line for line in said if OF_THE_BROWSER not in line] == []
+
+
+@pytest.fixture
+def page(open_page: OpenPage) -> Page:
+    page = open_page()
+    expect(page.locator("#with .class")).not_to_have_text("–")
+    return page
