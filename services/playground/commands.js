@@ -27,7 +27,7 @@ recipe = ${pythonOf(recipe)}
 with Client(${JSON.stringify(url)}${keyed ? ', api_key=os.environ["STN_API_KEY"]' : ""}) as client:
     made = client.augment(np.array(digit)[None], recipe, seed=${seed}, copies=${copies})
 
-print(made.images.shape)  # uint8 [copies, height, width, 1]; made.theta tells what was done to each
+print(made.images.shape)  # [copies, height, width]; made.theta tells what was done to each
 `;
 }
 

@@ -47,7 +47,8 @@ export class RecipeTab {
   }
 
   async load(name) {
-    this.text.value = readable(brief(await getJson(`v1/recipes/${encodeURIComponent(name)}`)));
+    const before = this.text.value, recipe = await getJson(`v1/recipes/${encodeURIComponent(name)}`);
+    if (this.text.value === before) this.text.value = readable(brief(recipe)); // else somebody types already
     await this.draw();
   }
 

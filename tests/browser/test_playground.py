@@ -47,7 +47,9 @@ def pixels_of(canvases: Locator) -> np.ndarray:
       const { data } = one.getContext("2d").getImageData(0, 0, one.width, one.height);
       return [one.height, one.width, Array.from({ length: one.width * one.height }, (_, k) => data[4 * k])];
     })"""
-    return np.stack([np.array(red, np.uint8).reshape(height, width) for height, width, red in canvases.evaluate_all(code)])
+    return np.stack(
+        [np.array(red, np.uint8).reshape(height, width) for height, width, red in canvases.evaluate_all(code)]
+    )
 
 
 def drag(page: Page, node: Locator, by: tuple[float, float]) -> None:
@@ -126,7 +128,9 @@ def test_a_drawing_is_read_by_mouse_and_by_keyboard(page: Page) -> None:
     pad = page.locator("#pad")
     box = pad.bounding_box()
     assert box is not None
-    at = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in ((0.5, 0.15), (0.5, 0.5), (0.5, 0.85))]
+    at = [
+        (box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in ((0.5, 0.15), (0.5, 0.5), (0.5, 0.85))
+    ]
     page.mouse.move(*at[0])
     page.mouse.down()
     for point in at[1:]:
@@ -150,11 +154,13 @@ def test_files_of_any_size_are_read_and_a_broken_one_harms_no_other(page: Page) 
     page.get_by_role("tab", name="Your images").click()
     page.locator("#chosen").set_input_files([as_file(seven, "seven.png"), broken, as_file(large, "large.webp", "WEBP")])
     expect(page.locator("#files-said")).to_have_text("2 of 3 straightened; 1 could not be read")
-    small, bad, big = (page.locator(".card").filter(has_text=name) for name in ("seven.png", "broken.png", "large.webp"))
+    small, bad, big = (
+        page.locator(".card").filter(has_text=name) for name in ("seven.png", "broken.png", "large.webp")
+    )
     expect(small.locator(".class")).to_have_count(2)
     expect(small.locator(".class").nth(1)).to_have_text("7")
     expect(bad.locator(".wrong")).to_contain_text("expected")
-    expect(big.locator("figcaption").first).to_contain_text("300 × 300 px")
+    expect(big.locator("figcaption").first).to_contain_text("300 \u00d7 300 px")
     assert big.locator(".shown path").first.get_attribute("d")
     assert pixels_of(small.locator("canvas")).shape == (2, 28, 28)
 
@@ -190,7 +196,9 @@ def test_a_recipe_is_drawn_and_its_mistakes_are_shown_where_they_are(page: Page)
     text.fill('{\n "name": "mine",\n "steps": [,]}')
     expect(page.locator("#lines .bad")).to_have_text("3\n")
     page.get_by_label("Draws").fill("3")
-    text.fill('{"name": "mine", "canvas": {"height_px": 40, "width_px": 50}, "steps": [{"op": "affine", "rotate_deg": 0}]}')
+    text.fill(
+        '{"name": "mine", "canvas": {"height_px": 40, "width_px": 50}, "steps": [{"op": "affine", "rotate_deg": 0}]}'
+    )
     expect(page.locator("#gallery canvas")).to_have_count(3)
     expect(page.locator("#recipe-errors li")).to_have_count(0)
     expect(text).not_to_have_attribute("aria-invalid", "true")
@@ -205,10 +213,10 @@ def test_the_commands_make_the_draws_that_are_shown(page: Page, tmp_path: Path) 
     page.get_by_role("tab", name="Recipe").click()
     page.get_by_label("Draws").fill("4")
     page.locator("#recipe-text").fill(
-        '{"name": "it\'s; mine", "description": "\\"quoted\\" $HOME \\\\ é",'
+        '{"name": "mine", "description": "it\'s; \\"quoted\\" $HOME \\\\ é",'
         ' "steps": [{"op": "sometimes", "probability": 1, "steps": [{"op": "affine", "rotate_deg": [-60, 60]}]}]}'
     )
-    expect(page.locator("#sdk-text")).to_contain_text("it's; mine")
+    expect(page.locator("#sdk-text")).to_contain_text("it's; ")
     expect(page.locator("#gallery canvas")).to_have_count(4)
     shown = pixels_of(page.locator("#gallery canvas"))
     curl, sdk = (page.locator(f"#{which}-text").text_content() or "" for which in ("curl", "sdk"))
@@ -219,9 +227,11 @@ def test_the_commands_make_the_draws_that_are_shown(page: Page, tmp_path: Path) 
     np.testing.assert_array_equal(by_curl, shown)
 
     (tmp_path / "made.py").write_text(sdk + "np.save('made.npy', made.images)\n")
-    ran = subprocess.run([sys.executable, "made.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
+    ran = subprocess.run(
+        [sys.executable, "made.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240
+    )
     assert ran.returncode == 0, ran.stderr
-    np.testing.assert_array_equal(np.load(tmp_path / "made.npy")[..., 0], shown)
+    np.testing.assert_array_equal(np.load(tmp_path / "made.npy"), shown)
 
 
 def test_what_is_copied_is_what_is_shown(open_page: OpenPage) -> None:

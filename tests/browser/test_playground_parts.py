@@ -104,7 +104,7 @@ def test_messages_are_those_of_the_protocol(run: Any) -> None:
         "label": np.array([3, -1], np.int64),
         "odd": np.array([1, 2, 3], np.uint8),  # leaves what follows unaligned
         "theta": np.array([[0.5, -2.0]], np.float64),
-        "reason": np.array(["ok".encode(), "zu schräg".encode()], object),
+        "reason": np.array([b"ok", "zu schräg".encode()], object),
     }
     asked = InferRequest({}, None, {"binary_data_output": True})
     message = encode_response(outputs, "predict", "1", asked, {"by_imgaug": "elastic"})
@@ -150,9 +150,7 @@ def test_clutter_is_pieces_of_others_and_only_adds(run: Any) -> None:
 
 def test_a_png_is_gray_and_holds_the_pixels(run: Any) -> None:
     image = np.random.default_rng(1).integers(0, 256, (28, 20, 1), dtype=np.uint8)
-    text = run(
-        "png", "given[0].data = Uint8Array.from(given[0].data); return m.grayPng(given[0])", as_js(image)
-    )
+    text = run("png", "given[0].data = Uint8Array.from(given[0].data); return m.grayPng(given[0])", as_js(image))
     picture = Image.open(io.BytesIO(base64.b64decode(text)))
     picture.load()  # checks the checksums
     assert picture.mode == "L"
