@@ -35,7 +35,7 @@ def main() -> None:
         page.locator("#recipe-said").filter(has_text="spline").wait_for()
         save(page, "recipe")
         page.get_by_role("tab", name="Your images").click()
-        page.locator("#chosen").set_input_files([photo(label) for label in (3, 5, 7)])
+        page.locator("#chosen").set_input_files([photo(*one) for one in ((3, -50), (5, 45), (7, -55))])
         page.locator("#files-said").filter(has_text="3 of 3").wait_for()
         save(page, "files")
         page.get_by_role("tab", name="Live").click()
@@ -57,10 +57,10 @@ def save(page: Page, name: str) -> None:
     print(f"{path}: {path.stat().st_size} bytes")
 
 
-def photo(label: int) -> dict[str, object]:
+def photo(label: int, turn_deg: float) -> dict[str, object]:
     """A digit as a file of another size, turned and shifted."""
     digit = Image.fromarray(_digits()[label, ..., 0]).resize((420, 420), Image.Resampling.BICUBIC)
-    turned = digit.rotate(15 * label - 70, resample=Image.Resampling.BICUBIC, translate=(10, -8))
+    turned = digit.rotate(turn_deg, resample=Image.Resampling.BICUBIC, translate=(10, -8))
     buffer = io.BytesIO()
     turned.save(buffer, "JPEG")
     return {"name": f"{label}.jpg", "mimeType": "image/jpeg", "buffer": buffer.getvalue()}

@@ -44,7 +44,7 @@ async function straightenAll(files) {
     }
     cards[place].removeAttribute("aria-busy");
   }
-  said.textContent = `${files.length - failures} of ${files.length} straightened` + (failures ? `; ${failures} could not be read` : "");
+  said.textContent = `${files.length - failures} of ${files.length} read` + (failures ? `; ${failures} could not be read` : "");
 }
 
 async function straighten(file, card) {

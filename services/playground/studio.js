@@ -70,6 +70,9 @@ export class Studio {
     this.stage.showGrid(grid);
     showReading(byId("without"), without, truth);
     showReading(byId("with"), straight, truth);
+    const [small, line] = byId("brief").children; // for screens that show one thing at a time
+    show(small, rectified);
+    line.textContent = `as it came ${without.label} (${percent(without.share)}), straightened ${straight.label} (${percent(straight.share)})`;
     byId("decision").textContent = decisionText(decision, reason, confidence);
     const found = cornersOf(grid).map((point) => fromPx(point, size));
     const [left, came] = [found, CORNERS].map((corners) => cornerErrorPx(made, corners, size).toFixed(2));

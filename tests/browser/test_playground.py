@@ -153,7 +153,7 @@ def test_files_of_any_size_are_read_and_a_broken_one_harms_no_other(page: Page) 
     broken: FilePayload = {"name": "broken.png", "mimeType": "image/png", "buffer": as_file(seven, "")["buffer"][:60]}
     page.get_by_role("tab", name="Your images").click()
     page.locator("#chosen").set_input_files([as_file(seven, "seven.png"), broken, as_file(large, "large.webp", "WEBP")])
-    expect(page.locator("#files-said")).to_have_text("2 of 3 straightened; 1 could not be read")
+    expect(page.locator("#files-said")).to_have_text("2 of 3 read; 1 could not be read")
     small, bad, big = (
         page.locator(".card").filter(has_text=name) for name in ("seven.png", "broken.png", "large.webp")
     )
@@ -177,7 +177,7 @@ def test_files_can_be_dropped_and_swapped(page: Page) -> None:
     page.locator("#swap").evaluate("(box) => { box.checked = true; }")
     page.evaluate(code, [list(dark["buffer"]), "dark.png"])
     expect(page.get_by_role("tab", name="Your images")).to_have_attribute("aria-selected", "true")
-    expect(page.locator("#files-said")).to_have_text("1 of 1 straightened")
+    expect(page.locator("#files-said")).to_have_text("1 of 1 read")
     expect(page.locator(".card .class").nth(1)).to_have_text("3")
 
 
@@ -308,6 +308,6 @@ def test_nothing_stands_in_the_way_of_anyone(open_page: OpenPage, scheme: Any) -
             expect(page.locator("#recipe-errors li")).to_have_count(1)
         if tab == "files":
             page.locator("#chosen").set_input_files([as_file(digit(4), "four.png")])
-            expect(page.locator("#files-said")).to_have_text("1 of 1 straightened")
+            expect(page.locator("#files-said")).to_have_text("1 of 1 read")
         results = Axe().run(page)
         assert results.violations_count == 0, (tab, results.generate_report())
