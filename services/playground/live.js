@@ -95,16 +95,17 @@ class Chart {
   }
 
   draw() {
-    const series = [...this.values].filter(([, values]) => values.some((value) => value))
-      .sort((a, b) => total(b[1]) - total(a[1])).slice(0, MOST_SERIES);
-    const most = Math.max(...series.flatMap(([, values]) => values), 0) || 1;
-    this.plot.replaceChildren(...series.map(([, values], place) => svg("path", { class: `s${place}`, d: curve(values, most) })));
-    this.key.replaceChildren(...series.map(([name, values], place) => {
+    const named = [...this.values].map(([name, values], place) => ({ name, values, colour: `s${place % MOST_SERIES}` }));
+    const series = named.filter(({ values }) => values.some((value) => value))
+      .sort((a, b) => total(b.values) - total(a.values)).slice(0, MOST_SERIES);
+    const most = Math.max(...series.flatMap(({ values }) => values), 0) || 1;
+    this.plot.replaceChildren(...series.map(({ values, colour }) => svg("path", { class: colour, d: curve(values, most) })));
+    this.key.replaceChildren(...series.map(({ name, values, colour }) => {
       const last = values.at(-1);
-      return element("span", { class: `s${place}` }, `${name} ${last === null ? "–" : number(last)}`);
+      return element("span", { class: colour }, `${name} ${last === null ? "–" : number(last)}`);
     }));
     if (!series.length) this.key.textContent = "nothing yet";
-    else this.key.append(element("span", { class: "most" }, `top: ${number(most)}`));
+    else this.key.append(element("span", {}, `(top: ${number(most)})`));
   }
 }
 

@@ -311,3 +311,30 @@ def test_nothing_stands_in_the_way_of_anyone(open_page: OpenPage, scheme: Any) -
             expect(page.locator("#files-said")).to_have_text("1 of 1 read")
         results = Axe().run(page)
         assert results.violations_count == 0, (tab, results.generate_report())
+
+
+def test_the_live_tab_shows_what_the_service_does(page: Page) -> None:
+    with page.expect_response("**/metrics"):
+        page.get_by_role("tab", name="Live").click()
+    with page.expect_response("**/metrics"):  # a second reading: the first is what others are compared with
+        requests = page.locator(".chart").filter(has_text="Requests, a second")
+    sent = """async () => {
+      const m = await import('/playground/models.js'), image = { height: 28, width: 28, channels: 1, data: new Uint8Array(784) };
+      const bundle = await m.loadBundle();
+      for (let k = 0; k < 5; k++) await m.readBothWays(Array(8).fill(image), bundle);
+    }"""
+    page.evaluate(sent)
+    expect(requests.locator("path")).not_to_have_count(0)
+    expect(requests.locator(".key")).to_contain_text("200")
+    for title, said in (
+        ("Images, a second", "predict"),
+        ("Time of a request, ms", "median"),
+        ("Images of a batch", "rectifier"),
+        ("Decisions, a second", "kept"),
+    ):
+        expect(page.locator(".chart").filter(has_text=title).locator(".key")).to_contain_text(said)
+    read: list[str] = []
+    page.on("request", lambda request: read.append(request.url))
+    page.get_by_role("tab", name="Straighten").click()
+    page.wait_for_timeout(1500)  # a reading is due each second, and none is made while nobody looks
+    assert [url for url in read if url.endswith("/metrics")] == []
