@@ -44,10 +44,10 @@ function startTabs() {
   if (named) choose(named);
 }
 
-/** Tells what went wrong; that the service is gone, or wants a key, is told where that is noticed. */
+/** Tells what went wrong, null if nothing did; that the service is gone, or wants a key, is told where that is noticed. */
 function failed(problem) {
-  if (problem.status === 0 || problem.status === 401 || service.isGone()) return;
-  notify(problem.message);
+  if (service.isGone() || problem?.status === 401) return;
+  notify(problem?.message ?? "");
 }
 
 function notify(text) {

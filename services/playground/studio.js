@@ -12,7 +12,7 @@ const SPEAK_AFTER_MS = 700, CLUTTER_SEED = 3, KEPT_MEASURES = 500;
 export const ANSWERED = "playground-answered";
 
 export class Studio {
-  /** `failed(problem)` is told what goes wrong. */
+  /** `failed(problem)` is told what goes wrong, and null when all goes well again. */
   constructor(bundle, digits, failed) {
     this.bundle = bundle;
     this.others = digits.map((digit) => digit.image);
@@ -59,6 +59,7 @@ export class Studio {
       this.failed(problem);
       return;
     }
+    this.failed(null);
     this.show(this.found);
     // After the next frame is drawn the pixels are there.
     requestAnimationFrame(() => setTimeout(() => this.measure(events)));

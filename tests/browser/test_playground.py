@@ -17,7 +17,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import OpenPage
 from PIL import Image
-from playwright.sync_api import FilePayload, Locator, Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 from relay import Relay
 
 from services.playground_files import _files
@@ -266,6 +266,33 @@ def test_a_service_that_goes_is_told_and_one_that_comes_back_is_used(open_page: 
     expect(page.locator("#corner-error")).to_contain_text("px left of 10.")  # that of 30 degrees
 
 
+def test_a_key_is_asked_for_where_the_service_wants_one(page: Page) -> None:
+    """The service's side of it is tested with the service; here it is in the way of the page's requests."""
+
+    def door(route: Route) -> None:
+        if route.request.headers.get("x-api-key") == "open sesame":
+            route.continue_()
+        else:
+            document = {"type": "urn:stn:error:unauthorized", "status": 401, "detail": "expected an API key"}
+            route.fulfill(status=401, content_type="application/problem+json", body=json.dumps(document))
+
+    page.route("**/v2/models/*/infer", door)
+    page.get_by_role("button", name="a 8, number 1").click()
+    field = page.get_by_label("The service asks for an API key").and_(page.locator("input"))
+    expect(field).to_be_focused()
+    for key in ("wrong", "open sesame"):
+        expect(field).to_be_visible()
+        field.fill(key)
+        with page.expect_response("**/infer"):
+            page.get_by_role("button", name="Use it").click()
+    expect(page.locator("#with .class")).to_have_text("8")
+    expect(field).to_be_hidden()
+    page.get_by_role("tab", name="Recipe").click()
+    expect(page.locator("#curl-text")).to_contain_text('-H "X-API-Key: $STN_API_KEY"')
+    expect(page.locator("#sdk-text")).to_contain_text('api_key=os.environ["STN_API_KEY"]')
+    assert "sesame" not in page.content()
+
+
 def test_all_can_be_reached_and_used_by_keyboard(page: Page) -> None:
     page.locator("#tab-try").focus()
     for expected in ("files", "recipe", "live", "try"):
@@ -319,8 +346,8 @@ def test_the_live_tab_shows_what_the_service_does(page: Page) -> None:
     with page.expect_response("**/metrics"):  # a second reading: the first is what others are compared with
         requests = page.locator(".chart").filter(has_text="Requests, a second")
     sent = """async () => {
-      const m = await import('/playground/models.js'), image = { height: 28, width: 28, channels: 1, data: new Uint8Array(784) };
-      const bundle = await m.loadBundle();
+      const m = await import('/playground/models.js'), bundle = await m.loadBundle();
+      const image = { height: 28, width: 28, channels: 1, data: new Uint8Array(784) };
       for (let k = 0; k < 5; k++) await m.readBothWays(Array(8).fill(image), bundle);
     }"""
     page.evaluate(sent)

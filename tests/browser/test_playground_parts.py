@@ -14,7 +14,7 @@ from PIL import Image
 
 from stn_core.augment import augment
 from stn_core.geometry import CORNERS, invert
-from stn_core.recipes import parse_recipe
+from stn_core.recipes import load_recipe, parse_recipe
 from stn_core.transforms import corner_errors_px, map_points
 from stn_core.wire import HEADER_LENGTH, InferRequest, decode_request, encode_response
 
@@ -210,3 +210,29 @@ def test_one_request_is_under_way_and_the_latest_wish_is_next(run: Any) -> None:
         return done;""",
     )
     assert done == [1, 4]
+
+
+def test_the_grid_of_a_spline_is_where_it_reads_from(run: Any) -> None:
+    theta = augment(np.zeros((1, 28, 20, 1), np.uint8), load_recipe("elastic"), seed=3).theta
+    places = run(
+        "models",
+        """const [shape, data] = given;
+        return m.gridOf({ datatype: "FP64", shape, data: Float64Array.from(data) }, [28, 20]);""",
+        list(theta.shape),
+        theta.ravel().tolist(),
+    )
+    steps = np.linspace(-1, 1, 9)
+    points = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    expected_px = (map_points(theta, points)[0] + 1) * [10, 14]
+    np.testing.assert_allclose(places, expected_px, atol=1e-6)
+
+
+def test_images_are_fitted_to_what_another_bundle_takes(run: Any) -> None:
+    image = np.random.default_rng(2).integers(0, 256, (28, 28, 1), dtype=np.uint8)
+    fitted = "return Array.from(m.fitted(given[0], given[1], given[2]).data)"
+    halved = np.array(run("pixels", fitted, as_js(image), [14, 14], 4)).reshape(14, 14, 4)
+    means = image[..., 0].reshape(14, 2, 14, 2).mean(axis=(1, 3))
+    assert np.abs(halved[..., 0] - means).max() <= 0.5
+    assert (halved[..., :3] == halved[..., :1]).all()
+    assert (halved[..., 3] == 255).all()
+    assert run("pixels", fitted, as_js(image), [28, 28], 1) == image.ravel().tolist()
