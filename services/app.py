@@ -4,7 +4,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,16 @@ import ray
 from ray import serve
 from ray.serve import Application
 from ray.serve._private.constants import RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD
-from ray.serve._private.logging_utils import get_serve_logs_dir
 
 from services.batching import Columns, MicroBatcher
 from services.channel import Address, Listener
 from services.collecting import gateway_samples, stage_samples
 from services.grpc_methods import GrpcMethods
 from services.links import LocalLink, RemoteLink, local_links
-from services.metrics import Samples
-from services.metrics_board import Board, RayStore
 from services.origin import from_travel, origins, told_ids
-from services.request_log import write_to
+from services.replica import board, observe
 from services.settings import Placement, Settings
 from services.stages import Operation, make_stages
-from services.tracing import start_tracing
 from stn_core.bundle import find_bundle, read_manifest
 from stn_core.errors import StnError
 
@@ -51,10 +47,10 @@ class StageReplica:
         stage_settings = settings.stages[name]
         stages = await asyncio.to_thread(make_stages, (name,), settings.bundle, settings.engine, stage_settings.threads)
         self._name = name
-        _observe(settings)
+        observe(settings.observability)
         link = LocalLink(stages[name], stage_settings)
         self._batcher = MicroBatcher(link.call, stage_settings)
-        self._board = _board(lambda: stage_samples(name, link, self._batcher))
+        self._board = board(lambda: stage_samples(name, link, self._batcher))
         # Where the number of replicas follows the calls under way, Ray must see each of them.
         self._address: Address | None = None
         if serve.get_replica_context()._deployment_config.autoscaling_config is None:
@@ -96,7 +92,7 @@ class GatewayReplica(GrpcMethods):
         timeout_s = settings.limits.request_timeout_s
         for name, handle in handles.items():
             links[name] = RemoteLink(name, handle, timeout_s, settings.readiness_timeout_s)
-        _observe(settings)
+        observe(settings.observability)
         self._settings = settings
         self._links = links
 
@@ -107,7 +103,7 @@ class GatewayReplica(GrpcMethods):
 
         pipelines = Pipelines(self._settings, self._links, read_manifest(self._settings.bundle))
         self.offer_grpc(pipelines, self._settings)
-        gateway = Gateway(pipelines, self._settings, _board(lambda: gateway_samples(pipelines)))
+        gateway = Gateway(pipelines, self._settings, board(lambda: gateway_samples(pipelines)))
         app = gateway.asgi_app()
         # Where the number of replicas follows the requests under way, Ray must see each of them; where our code has an
         # event loop of its own, Ray alone brings them there.
@@ -115,23 +111,6 @@ class GatewayReplica(GrpcMethods):
         if autoscaling is None and not RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD:
             ShortCut.gateway, GrpcMethods.here = gateway.watched(app), self
         return gateway.watched(app, answers_id=False)
-
-
-def _board(collect: Callable[[], Samples]) -> Board:
-    """The place of this replica on the board of its application."""
-    context = serve.get_replica_context()
-    board = Board(context.deployment, collect, RayStore(), context.app_name)
-    board.start()
-    return board
-
-
-def _observe(settings: Settings) -> None:
-    """Has this process log and trace as the settings say."""
-    folder, process = settings.observability.log_folder, serve.get_replica_context().replica_id.unique_id
-    path = Path(get_serve_logs_dir() if folder is None else folder)
-    path.mkdir(parents=True, exist_ok=True)
-    write_to(path, process)
-    start_tracing(settings.observability, path, process)
 
 
 def gateway_name(settings: Settings) -> str:

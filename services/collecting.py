@@ -1,9 +1,15 @@
 """Gathers what the parts of a process counted: of a gateway, and of a stage in a process of its own."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from services.batching import MicroBatcher
 from services.links import LocalLink
 from services.metrics import Samples
-from services.pipelines import Pipelines
+
+if TYPE_CHECKING:
+    from services.pipelines import Pipelines
 
 
 def gateway_samples(pipelines: Pipelines) -> Samples:

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
-
-PATIENCE_MS = 60_000  # the machine may be busy
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-DESK: ViewportSize = {"width": 1180, "height": 900}
-OF_THE_BROWSER = "Failed to load resource"
-"""What Chromium says itself of any answer that is no success; a page cannot help it."""
-
-OpenPage = Callable[..., Page]
+from chromium import DESK, FLAGS, OF_THE_BROWSER, PATIENCE_MS, OpenPage
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import OpenPage
+from chromium import OpenPage
 from PIL import Image
 from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 from relay import Relay

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import OpenPage
+from chromium import OpenPage
 from PIL import Image
 
 from stn_core.augment import augment
