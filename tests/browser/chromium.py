@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page, ViewportSize
 
+CHROMIUM = shutil.which("chromium")
+IN_CHROMIUM = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+]
 PATIENCE_MS = 60_000  # the machine may be busy
 FLAGS = [
     "--no-sandbox",

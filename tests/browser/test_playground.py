@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from chromium import OpenPage
+from chromium import IN_CHROMIUM, OpenPage
 from PIL import Image
 from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 from relay import Relay
@@ -23,7 +23,7 @@ from relay import Relay
 from services.playground_files import _files
 from stn_core.pictures import decode_picture
 
-pytestmark = pytest.mark.browser
+pytestmark = IN_CHROMIUM
 
 TABS = ("try", "files", "recipe", "live")
 SIDE = 28

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chromium import OpenPage
+from chromium import IN_CHROMIUM
 from PIL import Image
+from playwright.sync_api import Browser
 
 from stn_core.augment import augment
 from stn_core.geometry import CORNERS, invert
@@ -18,7 +19,7 @@ from stn_core.recipes import load_recipe, parse_recipe
 from stn_core.transforms import corner_errors_px, map_points
 from stn_core.wire import HEADER_LENGTH, InferRequest, decode_request, encode_response
 
-pytestmark = pytest.mark.browser
+pytestmark = IN_CHROMIUM
 
 VALUES = [
     {"rotate_deg": 0, "scale": 1, "shear_deg": 0, "shift_x_px": 0, "shift_y_px": 0},
@@ -28,10 +29,11 @@ VALUES = [
 ]
 
 
-@pytest.fixture
-def run(open_page: OpenPage) -> Any:
+@pytest.fixture(scope="module")
+def run(browser: Browser, service_url: str) -> Any:
     """``run(module, body, *given)``: what a function with this body makes of the module ``m`` and the values given."""
-    page = open_page()
+    page = browser.new_page()
+    page.goto(service_url)
 
     def runs(module: str, body: str, *given: Any) -> Any:
         code = f"async (given) => {{ const m = await import('/playground/{module}.js'); {body} }}"
