@@ -65,7 +65,7 @@ async def read_body(
     """The decompressed body; TooLarge as soon as it is known to be larger than allowed."""
     announced = whole_number(headers, "content-length")
     if announced is not None:
-        _check_size(announced, limits)
+        check_size(announced, limits.max_request_bytes)
         lease.hold(announced)
     encoding = headers.get("content-encoding", "").strip().lower()
     if encoding not in _IDENTITY and encoding not in _WINDOW_BITS:
@@ -76,7 +76,7 @@ async def read_body(
         if not chunk:
             continue
         size += len(chunk)
-        _check_size(size, limits)
+        check_size(size, limits.max_request_bytes)
         lease.hold(size)
         chunks.append(chunk)
     body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -113,8 +113,7 @@ def whole_number(headers: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _check_size(size: int, limits: Limits) -> None:
-    if size > limits.max_request_bytes:
-        raise TooLarge(
-            f"expected a body of at most {limits.max_request_bytes} bytes, got {size} or more; send fewer images"
-        )
+def check_size(size: int, most: int) -> None:
+    """TooLarge for a body of more bytes than ``most``."""
+    if size > most:
+        raise TooLarge(f"expected a body of at most {most} bytes, got {size} or more; send fewer images")

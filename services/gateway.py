@@ -21,6 +21,7 @@ from services.middleware import model_to_infer
 from services.observed import Observed, Watch
 from services.operations import Operations, check_ready
 from services.pipelines import Pipelines
+from services.playground_files import PlaygroundFiles
 from services.problems import guarded, unknown_route
 from services.protocol import SERVER_NAME, ModelSpec, find_model, server_metadata
 from services.raw import raw_request
@@ -114,7 +115,7 @@ class Gateway:
         ]
 
     def _routed(self) -> Starlette:
-        routes = self.routes()
+        routes = self.routes() + PlaygroundFiles().routes()
         routes += Documentation(routes, self._friendly, self._pipelines.specs).routes()
         # Not FastAPI: its models know nothing of the protocol's bodies, raw streams, and each layer costs time.
         served = [(one.path, one.handler, one.method) for one in routes]

@@ -24,6 +24,7 @@ from services.inputs import (
 )
 from services.links import LocalLink, StageLink
 from services.protocol import ModelSpec, model_specs
+from services.rates import spend_images
 from services.request_counts import RequestCounts
 from services.settings import Settings
 from services.shadow import Shadow
@@ -117,6 +118,7 @@ class Pipelines:
 
     async def infer(self, spec: ModelSpec, request: InferRequest) -> Outcome:
         """What one request comes to."""
+        spend_images(_images_in(request))
         if spec.name == "straighten":
             done = await self._straightener.infer(request)
             return Outcome(done.outputs, {}, done.images, done.prepared_ns)
@@ -247,6 +249,12 @@ def read_recipe(request: InferRequest) -> tuple[Recipe, int]:
             "thin-plate spline has no inverse; ask for the other outputs"
         )
     return parsed, seed
+
+
+def _images_in(request: InferRequest) -> int:
+    """The images that ``request`` is about, before anything of it is checked."""
+    about = request.inputs.get("images", request.inputs.get("points"))
+    return len(about) if about is not None and about.ndim else 1
 
 
 def _asked(request: InferRequest) -> set[str]:

@@ -73,6 +73,19 @@ class Limits(_Strict):
         return self
 
 
+class Access(_Strict):
+    """Who may ask, and how often; nobody is asked anything unless it says so."""
+
+    keys_file: str | None = None
+    """The path of a file of API keys (``stn keys``); with it, requests without one are refused."""
+    requests_per_s: PositiveFloat | None = None
+    """What each key may send that has no rate of its own; without keys, all callers together."""
+    images_per_s: PositiveFloat | None = None
+    """The same in images."""
+    metrics_without_key: bool = False
+    """Whether ``/metrics`` is open to all who reach the service."""
+
+
 class Traces(StrEnum):
     """Where OpenTelemetry's traces go: nowhere, to a collector by OTLP over HTTP, or to files beside the logs."""
 
@@ -106,6 +119,7 @@ class Settings(_Strict):
     classifier: StageSettings = StageSettings(placement=Placement.DEPLOYMENT)
     augmenter: StageSettings = StageSettings(max_batch_images=1024, max_in_flight_batches=1, batch_wait_ms=0.0)
     limits: Limits = Limits()
+    access: Access = Access()
     observability: Observability = Observability()
     shadow_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """The share of requests to ``predict`` whose images are classified once more as they came, to compare."""

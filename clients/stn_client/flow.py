@@ -172,7 +172,7 @@ def error_of(response: Response, retry_after_s: float | None = None) -> StnError
     if response.status in REFUSED_STATUSES and type(error) is InvalidInput:  # of no code that we know
         return NotAllowed(error.detail)
     if isinstance(error, Overloaded) and retry_after_s is not None:
-        return Overloaded(error.detail, retry_after_s)
+        return type(error)(error.detail, retry_after_s)
     return error
 
 
