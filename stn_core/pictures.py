@@ -89,7 +89,8 @@ def decode_reduced(
     """A JPEG's pixels ``[h, w, C]`` at a half, a quarter or an eighth of its sides, and its own size (height, width).
 
     Each pixel is about the mean of those it stands for. No side is shorter than that of ``at_least``; C is 1 where all
-    is gray, else 3. None where the file is no plain JPEG, or too small, or has sides that do not divide so; TooLarge for too many scans.
+    is gray, else 3. None where the file is no plain JPEG, or too small, or has sides that do not divide so;
+    TooLarge for one of too many scans.
     """
     _check_scans(data)
     plain = plain_picture(data, formats)
