@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from services.batching import retry_after_header
-from stn_core.errors import PROBLEM_CONTENT_TYPE, BadBody, Overloaded, StnError, Unavailable, shortened
+from stn_core.errors import PROBLEM_CONTENT_TYPE, BadBody, Overloaded, SlowBody, StnError, Unavailable, shortened
 
 logger = logging.getLogger("ray.serve")
 
@@ -63,7 +63,9 @@ def _problem(error: StnError, request: Request) -> Response:
 
 
 def retry_headers(error: StnError) -> dict[str, str]:
-    """The headers that say when to try again, if that may help."""
+    """The headers that say when to try again, if that may help, or that there is no more to say."""
+    if isinstance(error, SlowBody):
+        return {"connection": "close"}  # or the rest of the body would be waited for
     if isinstance(error, Overloaded):
         return {"retry-after": retry_after_header(error)}
     return {"retry-after": "1"} if isinstance(error, Unavailable) else {}

@@ -57,7 +57,7 @@ def request(first: int, count: int) -> Columns:
 
 def waiting(batcher: MicroBatcher) -> int:
     """The images that wait for a batch, which nothing but a test asks."""
-    return batcher._waiting_images
+    return batcher.queued_images
 
 
 async def settle() -> None:
