@@ -26,7 +26,7 @@ from drills.known import Known
 from drills.outcome import Counts, Verdict
 
 REPOSITORY = Path(__file__).parent.parent
-_STOP_S = 120.0
+_STOP_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,15 @@ class Load:
     output: Path
     records: list[Record] = field(default_factory=list)
 
-    def stop(self) -> list[Record]:
-        """No more requests are sent; those under way are waited for."""
+    def end(self) -> None:
+        """No more requests are sent; returns at once."""
         if self.process.stdin is not None and not self.process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
+
+    def stop(self) -> list[Record]:
+        """No more requests are sent; those under way are waited for."""
+        self.end()
         return self.wait(_STOP_S)
 
     def wait(self, timeout_s: float | None = None) -> list[Record]:
