@@ -101,9 +101,9 @@ def _of_the_service(found: _Found) -> Outcome:
     }
     return Outcome(
         "Overload",
-        f"at {TIMES:g} times its capacity for {OVERLOAD_S:g} s the service refuses with 503 and `Retry-After`, answers at "
-        f"least {LEAST_SHARE:.0%} of its best rate, holds at most {MOST_ADDED_MB:.0f} MB more, and is as quick as before "
-        f"within {RECOVERED_S:g} s",
+        f"at {TIMES:g} times its capacity for {OVERLOAD_S:g} s the service refuses with 503 and `Retry-After`, answers "
+        f"at least {LEAST_SHARE:.0%} of its best rate, holds at most {MOST_ADDED_MB:.0f} MB more, and is as quick as "
+        f"before within {RECOVERED_S:g} s",
         seen,
         figures,
         unless(
@@ -113,8 +113,8 @@ def _of_the_service(found: _Found) -> Outcome:
             (added_mb <= MOST_ADDED_MB, f"held {added_mb:.0f} MB more"),
             (recovered_s <= RECOVERED_S, f"slow until {recovered_s:.1f} s after"),
         ),
-        f"{IMAGES * found.best_per_s:,.0f} images/s at best; at {offered:.1f} times that {answered:.0%} of them, refusals "
-        f"in {figures['refused_p50_ms'] or 0:.0f} ms, {added_mb:.0f} MB more; quick again after {recovered_s:.1f} s",
+        f"{IMAGES * found.best_per_s:,.0f} images/s at best; at {offered:.1f} times that {answered:.0%} of them, "
+        f"refusals in {figures['refused_p50_ms'] or 0:.0f} ms, {added_mb:.0f} MB more; quick again after {recovered_s:.1f} s",
     )
 
 

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -95,10 +95,17 @@ class Load:
 @contextlib.contextmanager
 def traffic(plan: Plan, known: Known) -> Iterator[Load]:
     """The load of ``plan`` from when it is connected; it is stopped when the block ends."""
+    with process_load("drills.traffic_process", asdict(plan), known) as load:
+        yield load
+
+
+@contextlib.contextmanager
+def process_load(module: str, told: dict[str, Any], known: Known) -> Iterator[Load]:
+    """The load that the module makes as it is ``told``."""
     with tempfile.TemporaryDirectory(prefix="drill-") as folder:
         known.save(Path(folder, "known.npz"))
         output = Path(folder, "records")
-        command = [sys.executable, "-m", "drills.traffic_process", folder, json.dumps(asdict(plan))]
+        command = [sys.executable, "-m", module, folder, json.dumps(told)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY)
         try:
             assert process.stdout is not None
