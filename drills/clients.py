@@ -3,9 +3,9 @@
     make drills PARTS=clients               10,000 that leave; LEAVERS=2000 for others
 
 Beside a neighbour at a steady rate: connections by the hundred that say nothing, bodies that come byte by byte,
-requests whose client leaves in the middle of its body, or before the answer. The service is given a budget of bytes that
-holds one large request alone: at the end such a one is answered, so that all of theirs was given back; the number of
-descriptors and the memory are what they were.
+requests whose client leaves in the middle of its body, or before the answer. The service is given a budget that holds
+the bytes of one large request alone: at the end such a one is answered, so that all of theirs was given back; the
+number of descriptors and the memory are what they were.
 """
 
 from __future__ import annotations

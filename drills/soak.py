@@ -2,7 +2,7 @@
 
     make drills PARTS=soak                  30 minutes; SOAK_S=120 for others
 
-Every kind of request comes at a steady rate: each model, binary and JSON, PNG files, gRPC, and some that are bad. Memory
+Every kind of request comes at a steady rate: the models, binary and JSON, PNG files, gRPC, and bad ones. Memory
 and descriptors of all processes are looked at every 10 s; of the latency, the median of each such time. The first
 fifth is left out: caches fill and allocators learn. A line is fitted to the rest, and its slope held against its
 standard error, in which samples that are like their neighbours count for less.
