@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from services.origin import Origin, origins, told_ids
 from services.room import Arrival, Room, Weight
 from services.settings import StageSettings
+from services.tracing import trace_wait
 from stn_core.errors import Overloaded, StnError, Unavailable
 
 logger = logging.getLogger("ray.serve")
@@ -90,6 +92,7 @@ class _Request:
     bytes_per_image: int
     arrived_s: float
     done: asyncio.Future[Columns]
+    origins: tuple[Origin, ...]
     gone: Callable[[], bool] = lambda: False
     taken: int = 0
     slices: dict[int, Columns] = field(default_factory=dict)
@@ -161,7 +164,7 @@ class MicroBatcher:
         key = BatchKey.of(operation, columns)
         self._room.open_to(Weight(images, images * bytes_per_image, images * self._s_per_image(key)))
         group = self._group(key, bytes_per_image)
-        request = _Request(group, columns, images, bytes_per_image, loop.time(), loop.create_future())
+        request = _Request(group, columns, images, bytes_per_image, loop.time(), loop.create_future(), origins.get())
         if arrival is not None:
             request.gone = arrival.gone
         group.requests.append(request)
@@ -263,6 +266,7 @@ class MicroBatcher:
             # Between forming the batch and this first step a waiter may have gone.
             slices = [part for part in slices if not part.request.done.done()]
             if slices:
+                _begin(slices, started_s)
                 columns = _concatenate([part.columns() for part in slices])
                 joined_s = loop.time()
                 result = await self._run(key.operation, columns)
@@ -282,7 +286,7 @@ class MicroBatcher:
     def _fail(self, slices: list[_Slice], error: BaseException) -> None:
         """Gives ``error`` to the waiters of this batch, and to nobody else."""
         if not isinstance(error, StnError):
-            logger.error("a batch of %d requests failed", len(slices), exc_info=error)
+            logger.error("a batch of %d requests failed: %s", len(slices), told_ids(), exc_info=error)
         reason = error if isinstance(error, Exception) else StnError("the service stopped while it ran the batch")
         for part in slices:
             if not part.request.done.done():
@@ -307,6 +311,15 @@ class MicroBatcher:
         """Seconds that an image of this kind takes; 0 where none was seen lately."""
         pace = self._paces.get(key)
         return 0.0 if pace is None else pace.s_per_image
+
+
+def _begin(slices: list[_Slice], started_s: float) -> None:
+    """Has what follows in this task work for the requests of the batch."""
+    origins.set(tuple(origin for part in slices for origin in part.request.origins))
+    for part in slices:
+        if part.start == 0:
+            for origin in part.request.origins:
+                trace_wait(origin, started_s - part.request.arrived_s)
 
 
 def _report_of(slices: list[_Slice], started_s: float, joined_s: float, ran_s: float, split_s: float) -> BatchReport:

@@ -22,13 +22,13 @@ class ByteBudget:
         self._limit_bytes = limit_bytes
         self._used_bytes = 0
 
-    def lease(self) -> "ByteLease":
-        """A share of the budget for one request: nothing yet."""
-        return ByteLease(self)
-
     @property
     def used_bytes(self) -> int:
         return self._used_bytes
+
+    def lease(self) -> "ByteLease":
+        """A share of the budget for one request: nothing yet."""
+        return ByteLease(self)
 
     def check(self, count: int) -> None:
         """Overloaded if there is no room for so many more."""
