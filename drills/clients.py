@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from stn_client import Client
@@ -39,6 +40,7 @@ LARGE = (40, 900, 900, 1)
 """An image batch of nearly as many bytes."""
 _SETTLE_S = 60.0
 _PARTING_S = 0.02
+_METRICS_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class _Seen:
     after: Sample
     ended_s: list[float]
     """How long each trickled body was taken, with the status 408 at its end."""
+    bytes_in_flight: float
+    queued_images: float
+    """What the service's metrics say when nobody asks any more."""
     large: str
     """What was said against the large request; empty where it was answered."""
     alone: list[Record]
@@ -80,14 +85,16 @@ def _put_to_the_test(running: Service) -> tuple[_Seen, Counts]:
         then_s = time.time()
         time.sleep(ALONE_S)
         settled(running.descriptors, _SETTLE_S, before.descriptors)
-        large = _large(running)
         end_s = time.time()
         records = load.stop()
-    after = sample(running)
+    in_flight, queued = (
+        settled(partial(running.gauge, name), _METRICS_S, 0) for name in ("bytes_in_flight", "queued_images")
+    )
+    large, after = _large(running), sample(running)
     alone, beside, then = (
         between(records, *times) for times in ((begin_s, beside_s), (beside_s, then_s), (then_s, end_s))
     )
-    return _Seen(before, held, after, ended_s, large, alone, beside, then), counts(records)
+    return _Seen(before, held, after, ended_s, in_flight, queued, large, alone, beside, then), counts(records)
 
 
 def _outcome(seen: _Seen, neighbour: Counts) -> Outcome:
@@ -109,6 +116,8 @@ def _outcome(seen: _Seen, neighbour: Counts) -> Outcome:
         "descriptors_before": seen.before.descriptors,
         "descriptors_held": seen.held.descriptors,
         "descriptors_after": seen.after.descriptors,
+        "bytes_in_flight_after": seen.bytes_in_flight,
+        "queued_images_after": seen.queued_images,
         "memory_before_mb": seen.before.memory_bytes / 1e6,
         "memory_after_mb": seen.after.memory_bytes / 1e6,
     }
@@ -128,6 +137,8 @@ def _outcome(seen: _Seen, neighbour: Counts) -> Outcome:
             (slowest_s <= BODY_TIMEOUT_S + ANSWER_S, f"a trickled body ended after {slowest_s:.1f} s"),
             (added <= MOST_ADDED_DESCRIPTORS, f"{added} more file descriptors"),
             (added_mb <= MOST_ADDED_MB, f"{added_mb:.0f} MB more"),
+            (seen.bytes_in_flight == 0, f"{seen.bytes_in_flight:.0f} bytes still in flight"),
+            (seen.queued_images == 0, f"{seen.queued_images:.0f} images still queued"),
             (not seen.large, f"the budget of bytes was not given back: {seen.large}"),
         ),
         f"neighbour's median {alone_ms:.1f} ms alone, {beside_ms:.1f} ms beside them, {then_ms:.1f} ms after; "
