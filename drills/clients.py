@@ -90,7 +90,7 @@ def _put_to_the_test(running: Service) -> tuple[_Seen, Counts]:
     in_flight, queued = (
         settled(partial(running.gauge, name), _METRICS_S, 0) for name in ("bytes_in_flight", "queued_images")
     )
-    large, after = _large(running), sample(running)
+    after, large = sample(running), _large(running)
     alone, beside, then = (
         between(records, *times) for times in ((begin_s, beside_s), (beside_s, then_s), (then_s, end_s))
     )
