@@ -238,7 +238,7 @@ class MicroBatcher:
         return group, due_s(group)
 
     def _take(self, group: _Group) -> list[_Slice]:
-        """The next batch: whole requests in order of arrival, or a slice of one that is larger than a batch."""
+        """The next batch: whole requests in order, or a slice of one larger than a batch, which then goes last."""
         slices: list[_Slice] = []
         room = group.limit_images
         while group.requests:
@@ -256,6 +256,8 @@ class MicroBatcher:
             room -= images
             if request.taken == request.images:
                 group.requests.popleft()
+            else:
+                group.requests.rotate(-1)  # a large request takes turns with those behind it
             self._count(request, -images)
         return slices
 
