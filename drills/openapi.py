@@ -99,7 +99,7 @@ def _run_all(strategy: Any, run: Callable[[Any], None], examples: int, seed_of_a
         suppress_health_check=list(HealthCheck),
     )
     try:
-        limited(seed(seed_of_all)(given(strategy)(run)))()
+        limited(seed(seed_of_all)(given(strategy)(run)))()  # type: ignore[no-untyped-call]
     except Unsatisfiable:  # nothing about this route can be wrong after all
         return
 

@@ -15,6 +15,8 @@ PARTS = (
     "overload",
     "clients",
     "soak",
+    "fuzz",
+    "openapi",
 )
 """The drills, in the order of the table."""
 

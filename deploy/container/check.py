@@ -169,7 +169,7 @@ def start(stage: Stage) -> "subprocess.Popen[bytes]":
         "ip link set lo up",
     ]
     script = "; ".join([*prepare, f"exec {shlex.join(_inside(stage, command))}"])
-    isolated = ["unshare", "--mount", "--pid", "--ipc", "--net", "--fork"]
+    isolated = ["unshare", "--mount", "--pid", "--ipc", "--net", "--fork", "--kill-child"]
     return subprocess.Popen([*isolated, "sh", "-ec", script], start_new_session=True)
 
 

@@ -82,7 +82,7 @@ def _requests() -> list[bytes]:
     specs = model_specs(read_manifest("digits"))
     examples = [(example.model, orjson.dumps(example.request)) for example in examples_of(specs)]
     requests = [b"POST|/v2/models/%b/infer|application/json||\n%b" % (model.encode(), body) for model, body in examples]
-    small = {"images": np.zeros((1, 6, 5, 1), np.uint8), "theta": np.eye(2, 3, dtype=np.float32)[None]}
+    small: dict[str, Any] = {"images": np.zeros((1, 6, 5, 1), np.uint8), "theta": np.eye(2, 3, dtype=np.float32)[None]}
     for model, inputs, parameters in (
         ("warp", small, {}),
         ("augment", {"images": small["images"]}, {"recipe": "rotation", "seed": 3}),

@@ -21,7 +21,7 @@ import orjson
 from drills.fuzzing.loop import Target
 from drills.fuzzing.mutations import with_right_checksums
 from drills.fuzzing.service import whole_service
-from stn_core.errors import StnError
+from stn_core.errors import Overloaded, StnError
 from stn_core.tensors import DTYPES
 
 Made = tuple[Callable[[bytes], None], Sequence[bytes]]
@@ -227,7 +227,7 @@ def _frames() -> Made:
 
     operation = Operation("decide", (("recipe", "x"), ("seed", 1)), result_bytes=9)
     call = channel._with_operation(operation, {"images": np.zeros((2, 3, 3, 1), np.uint8)})
-    errors = (channel.Overloaded("full", 2.0), StnError("failed"))
+    errors = (Overloaded("full", 2.0), StnError("failed"))
     parts = [call, *((channel._error_head(error),) for error in errors)]
     return read, [_frame(*part) for part in parts]
 
@@ -336,7 +336,7 @@ def _answers() -> Made:
         length, _, body = data.partition(b"\n")
         read_answer(Response(200, {HEADER_LENGTH: length.decode("latin-1")}, body), PREDICT, batch)
 
-    outputs = {
+    outputs: dict[str, Any] = {
         "label": np.zeros(2, np.int64),
         "probabilities": np.zeros((2, 3), np.float32),
         "theta": np.zeros((2, 2, 3), np.float32),
