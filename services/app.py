@@ -4,10 +4,12 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import ray
+from pydantic import ValidationError
 from ray import serve
 from ray.serve import Application
 from ray.serve._private.constants import RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD
@@ -15,11 +17,18 @@ from ray.serve._private.constants import RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THR
 from services.batching import Columns, MicroBatcher
 from services.channel import Address, Listener
 from services.grpc_methods import GrpcMethods
-from services.links import LocalLink, RemoteLink, local_links
+from services.held import HeldStages, OfBundle, identify, load_whole, wanted_bundle
+from services.links import RemoteLink, local_links
 from services.settings import Placement, Settings
-from services.stages import Operation, make_stages
+from services.stages import BundleId, Operation
 from stn_core.bundle import find_bundle, read_manifest
 from stn_core.errors import StnError
+
+if TYPE_CHECKING:
+    from services.gateway import Gateway
+    from services.pipelines import Pipelines
+
+T = TypeVar("T")
 
 logger = logging.getLogger("ray.serve")
 
@@ -40,23 +49,41 @@ class StageReplica:
     """One stage in a process of its own; several gateways' batches share its batches."""
 
     async def __init__(self, name: str, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
-        stage_settings = settings.stages[name]
-        stages = await asyncio.to_thread(make_stages, (name,), settings.bundle, settings.engine, stage_settings.threads)
-        self._name = name
-        self._batcher = MicroBatcher(LocalLink(stages[name], stage_settings).call, stage_settings)
+        self._name, self._settings = name, settings
+        self._held = HeldStages(name, settings)
+        await self._held.load_first()
+        self._batcher = MicroBatcher(self._held.call, settings.stages[name])
         # Where the number of replicas follows the calls under way, Ray must see each of them.
         self._address: Address | None = None
         if serve.get_replica_context()._deployment_config.autoscaling_config is None:
             self._address = await Listener(self.run).listen(ray.util.get_node_ip_address())
 
+    async def reconfigure(self, user_config: Any) -> None:
+        """Loads a bundle ahead of the gateway, which alone says by which one its batches are answered."""
+        try:
+            await self._held.link(await asyncio.to_thread(identify, wanted_bundle(user_config, self._settings)))
+        except (StnError, ValidationError) as error:
+            logger.error("the %s did not load what user_config names: %s", self._name, error)
+
+    async def prepare(self, bundle: BundleId) -> None:
+        """Loads ``bundle``; BadBundle says why if that fails."""
+        await self._typed("loading a bundle", self._held.link(bundle))
+
     async def run(self, operation: Operation, columns: Columns) -> Columns:
         """The result of ``operation`` on ``columns``; only errors of our own tree leave, which survive pickling."""
+        return await self._typed(operation.name, self._run(operation, columns))
+
+    async def _run(self, operation: Operation, columns: Columns) -> Columns:
+        await self._held.link(operation.bundle)  # here, where its loading holds up no batch of another one
+        return await self._batcher.submit(operation, columns, operation.result_bytes)
+
+    async def _typed(self, what: str, work: Awaitable[T]) -> T:
         try:
-            return await self._batcher.submit(operation, columns, operation.result_bytes)
+            return await work
         except StnError:
             raise
         except Exception:
-            logger.exception("%s failed in the %s", operation.name, self._name)
+            logger.exception("%s failed in the %s", what, self._name)
             raise StnError(f"the {self._name} failed; its log has the reason") from None
 
     async def address(self) -> Address | None:
@@ -69,32 +96,91 @@ class StageReplica:
 
 
 class GatewayReplica(GrpcMethods):
-    """The side that clients speak to: routes, batching, and the stages placed in its process."""
+    """The side that clients speak to: routes, batching, and the stages placed in its process.
+
+    All of it belongs to one bundle. Another one is loaded beside it, and then takes its place by one assignment:
+    requests under way end as they began.
+    """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, settings: Settings, handles: dict[str, Any]
     ) -> None:
-        links = await asyncio.to_thread(local_links, settings)
         timeout_s = settings.limits.request_timeout_s
-        for name, handle in handles.items():
-            links[name] = RemoteLink(name, handle, timeout_s, settings.readiness_timeout_s)
         self._settings = settings
-        self._links = links
+        self._remote = {
+            name: RemoteLink(name, handle, timeout_s, settings.readiness_timeout_s) for name, handle in handles.items()
+        }
+        self._changing = asyncio.Lock()
+        try:
+            wanted = wanted_bundle(serve.get_replica_context()._deployment_config.user_config, settings)
+            self._served = await asyncio.to_thread(self._load, wanted)
+        except (StnError, ValidationError) as error:
+            self._served = await asyncio.to_thread(self._load, settings.bundle)
+            self._refuse(error)
+
+    async def reconfigure(self, user_config: Any) -> None:
+        """Serves the bundle that ``user_config`` names; if it is broken, what was served is served on.
+
+        Raises nothing, for Ray would end the replica.
+        """
+        async with self._changing:
+            try:
+                source = wanted_bundle(user_config, self._settings)
+                wanted = await asyncio.to_thread(identify, source)
+                if wanted.sha256 != self._served.bundle.sha256:
+                    loaded = await asyncio.to_thread(self._load, source)
+                    for link in self._remote.values():
+                        await link.prepare(loaded.bundle)
+                    self._serve(loaded)
+                self._served.gateway.refused = None
+            except (StnError, ValidationError) as error:
+                self._refuse(error)
 
     def __serve_build_asgi_app__(self) -> Any:
-        from services.gateway import Gateway
         from services.middleware import ShortCut
-        from services.pipelines import Pipelines
 
-        pipelines = Pipelines(self._settings, self._links, read_manifest(self._settings.bundle))
-        self.offer_grpc(pipelines, self._settings)
-        app = Gateway(pipelines, self._settings).asgi_app()
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await self._served.app(scope, receive, send)
+
+        self._serve(self._served)
         # Where the number of replicas follows the requests under way, Ray must see each of them; where our code has an
         # event loop of its own, Ray alone brings them there.
         autoscaling = serve.get_replica_context()._deployment_config.autoscaling_config
         if autoscaling is None and not RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD:
             ShortCut.gateway, GrpcMethods.here = app, self
         return app
+
+    def _load(self, source: str) -> "_Served":
+        from services.gateway import Gateway
+        from services.pipelines import Pipelines
+
+        def load(bundle: BundleId) -> _Served:
+            settings = self._settings.model_copy(update={"bundle": bundle.source})
+            links = local_links(settings) | {name: OfBundle(link, bundle) for name, link in self._remote.items()}
+            pipelines = Pipelines(settings, links, read_manifest(bundle.source))
+            gateway = Gateway(pipelines, settings, bundle.sha256)
+            return _Served(bundle, pipelines, gateway, gateway.asgi_app())
+
+        return load_whole(source, load)
+
+    def _serve(self, loaded: "_Served") -> None:
+        self._served = loaded
+        self.offer_grpc(loaded.pipelines, self._settings)
+
+    def _refuse(self, error: Exception) -> None:
+        self._served.gateway.refused = str(error)
+        logger.error(
+            "the bundle that user_config names is refused, %s is served: %s", self._served.bundle.source, error
+        )
+
+
+class _Served(NamedTuple):
+    """All that a gateway has of one bundle."""
+
+    bundle: BundleId
+    pipelines: "Pipelines"
+    gateway: "Gateway"
+    app: Any
 
 
 def gateway_name(settings: Settings) -> str:

@@ -53,10 +53,12 @@ class _Answer:
 class Gateway:
     """Answers the protocol's requests with ``pipelines``."""
 
-    def __init__(self, pipelines: Pipelines, settings: Settings) -> None:
+    def __init__(self, pipelines: Pipelines, settings: Settings, sha256: str | None = None) -> None:
         self._pipelines = pipelines
         self._limits = settings.limits
-        self._metadata = server_metadata(settings.limits)
+        self._metadata = {**server_metadata(settings.limits), "bundle": pipelines.bundle(sha256)}
+        self.refused: str | None = None
+        """Why another bundle, which was to be served instead, is not."""
         self._repository = Repository(pipelines, settings.limits)
         self._friendly = friendly_routes(pipelines, settings)
 
@@ -111,7 +113,7 @@ class Gateway:
         return app
 
     async def server_metadata(self, request: Request) -> Response:
-        return json_answer(self._metadata)
+        return json_answer(self._metadata if self.refused is None else {**self._metadata, "refused": self.refused})
 
     async def live(self, request: Request) -> Response:
         return json_answer({"live": True})

@@ -54,8 +54,9 @@ class GrpcMethods:
     """Where inference goes by a short cut past Ray, as over HTTP (``services/middleware.py``), if it does."""
 
     def offer_grpc(self, pipelines: Pipelines, settings: Settings) -> None:
-        """Has the methods answer with ``pipelines``."""
+        """Has the methods answer with ``pipelines`` from now on; calls and streams under way end as they began."""
         self._offered = pipelines, settings
+        self.__dict__.pop("grpc_gateway", None)
 
     @cached_property
     def grpc_gateway(self) -> GrpcGateway:

@@ -130,6 +130,10 @@ class Pipelines:
             self.shadow.offer(work.columns["images"], outputs)
         return Outcome(outputs, work.parameters, len(next(iter(work.columns.values()))), prepared_ns)
 
+    def bundle(self, sha256: str | None) -> dict[str, str | None]:
+        """What clients are told of the bundle: its name, its version, and the sha256 of its manifest."""
+        return {"name": self._manifest.name, "version": self._manifest.version, "sha256": sha256}
+
     async def unready_stages(self, stages: tuple[str, ...] | None = None) -> list[str]:
         """Which of ``stages`` (all when None) are not loaded and warm."""
         names = list(self._links) if stages is None else list(stages)

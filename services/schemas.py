@@ -131,8 +131,10 @@ _METADATA: dict[str, Schema] = {
             "version": _TEXT,
             "extensions": _list(_TEXT),
             "limits": _object({}, description="What one request may ask for; docs/service.md has the keys"),
+            "bundle": _object({}, description="Name, version and sha256 of the bundle that answers"),
+            "refused": {**_TEXT, "description": "Why another bundle, which was deployed, is not served"},
         },
-        "name version extensions limits",
+        "name version extensions limits bundle",
     ),
     "ModelMetadata": _object(
         {

@@ -73,6 +73,13 @@ class Limits(_Strict):
         return self
 
 
+class UserConfig(_Strict):
+    """What ``user_config:`` of our deployments may say: it changes while the service runs, without new processes."""
+
+    bundle: str | None = None
+    """What ``Settings.bundle`` is, and goes before it."""
+
+
 class Settings(_Strict):
     """Everything ``services.app:build`` needs to know."""
 

@@ -12,6 +12,7 @@ from stn_cli import (  # noqa: F401  each adds a command
     augment,
     calibrate,
     demo,
+    deploy,
     evaluate,
     export,
     map,
