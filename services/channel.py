@@ -194,7 +194,8 @@ class Channels:
 
 
 def _with_operation(operation: Operation, columns: Columns) -> tuple[bytes | memoryview, ...]:
-    said = operation._asdict()
+    bundle = operation.bundle and tuple(operation.bundle)  # of JSON's types, which a named tuple is none of
+    said = {**operation._asdict(), "bundle": bundle}
     return encode_request(columns, parameters=said).parts
 
 
