@@ -48,6 +48,7 @@ _COMMON_ENVIRONMENT = {
     "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "services.middleware.middlewares",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # of 5 s, a busy machine's proxy is killed while it starts
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # of 10 s, a front that died is missed for half a minute
     "RAY_worker_niceness": "0",  # of 15, as if for work that can wait, a service stands behind all else on the machine
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
@@ -125,6 +126,14 @@ def environment(current: Mapping[str, str], folder: str, haproxy: bool | None = 
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
             "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # a datagram to a Python process for each request
+            # A request that a dying replica left without an answer goes to another one: all are safe to repeat. The
+            # first that fails tells that it is dead, and checks each second whether it still is.
+            "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH": "services.front.keep_front",
+            "RAY_process_group_cleanup_enabled": "0",  # HAProxy is to outlive its manager
+            "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+            "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+            "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+            "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",  # what fits into it can be sent again
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
             "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
