@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from drills.known import Array
-
 from stn_core.bundle import MANIFEST, find_bundle, sha256_of
 
 _MOVED = np.array([0.02, -0.03, 0.04, 0.03, 0.02, -0.04], np.float32)
