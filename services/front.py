@@ -21,7 +21,7 @@ from ray.serve._private import haproxy
 _POLL_S = 0.2
 
 
-class LastingHAProxy(haproxy.HAProxyApi):
+class LastingHAProxy(haproxy.HAProxyApi):  # type: ignore[misc]  # Ray has no types
     """Starts HAProxy, watches it, and starts it again where it died and was not asked to."""
 
     async def start(self) -> None:
