@@ -16,6 +16,7 @@ from stn_cli import (  # noqa: F401  each adds a command
     evaluate,
     export,
     map,
+    node_environment,
     predict,
     rectify,
     reproduce,

@@ -38,6 +38,7 @@ def train(
         str, typer.Option(help="A recipe that moves rectified images about while the classifier learns, or none.")
     ] = "jitter",
     name: Annotated[str | None, typer.Option(help="The bundle's name; default: its folder's.")] = None,
+    version: Annotated[int, typer.Option(min=1, help="The bundle's version, which the answers of a service name.")] = 1,
     localization: Annotated[str, typer.Option(help="tutorial, dense, deep, fast or small.")] = "fast",
     transform: Annotated[
         str, typer.Option(help="The family of theta: affine, similarity, attention, homography or tps.")
@@ -118,7 +119,7 @@ def train(
         console.print(f"note: {note}")
     with _Bars(console, plan) as progress:
         journal = Journal(progress, log_dir, checkpoints)
-        manifest = train_bundle(splits, plan, out, name or _name_of(out), journal, own)
+        manifest = train_bundle(splits, plan, out, name or _name_of(out), journal, own, str(version))
     _report(console, out, splits, report)
     console.print(f"wrote {out} in {manifest.training['seconds']:.0f} s, and {report}")
     console.print(f"serve it with: stn serve --bundle {shlex.quote(str(out))}")

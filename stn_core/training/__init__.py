@@ -52,7 +52,13 @@ PLAN_FILE = "plan.json"
 
 
 def train(
-    splits: Splits, plan: TrainingPlan, folder: Path, name: str, journal: Journal, own: OwnClassifier | None = None
+    splits: Splits,
+    plan: TrainingPlan,
+    folder: Path,
+    name: str,
+    journal: Journal,
+    own: OwnClassifier | None = None,
+    version: str = "1",
 ) -> Manifest:
     """Trains both networks on ``splits.train`` and writes the bundle ``folder``; gives its manifest.
 
@@ -69,7 +75,7 @@ def train(
     if own is not None:
         _check_own(own, data)
         plan = plan.model_copy(update={"rectified_size": own.size})
-    fields = _manifest_fields(data, plan, name, own)
+    fields = {**_manifest_fields(data, plan, name, own), "version": version}
     checked = check_fields(fields)  # a bad name or place must fail now, not after the training
     check_folder(folder)
     if journal.checkpoints is not None:

@@ -44,3 +44,13 @@ def test_no_service_at_the_port(stn: Stn) -> None:
         done = stn(*words, "--port", port)
         assert done.status == 3
         assert f"no service that this user started with `stn serve` is at port {port}" in done.stderr
+
+
+def test_the_environment_of_a_node_has_no_secret_and_can_be_evaluated(stn: Stn, tmp_path: Path) -> None:
+    done = stn("node-environment", "--folder", tmp_path / "of ray")
+    assert done.status == 0
+    lines = done.stdout.splitlines()
+    assert "export RAY_USAGE_STATS_ENABLED=0" in lines
+    assert not any("TOKEN" in line for line in lines)
+    assert (tmp_path / "of ray").stat().st_mode & 0o077 == 0
+    assert all(f"'{tmp_path}/of ray" in line for line in lines if "SOCKET_PATH" in line)
