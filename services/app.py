@@ -4,7 +4,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -16,9 +16,13 @@ from ray.serve._private.constants import RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THR
 
 from services.batching import Columns, MicroBatcher
 from services.channel import Address, Listener
+from services.collecting import gateway_samples, stage_samples
 from services.grpc_methods import GrpcMethods
 from services.held import HeldStages, OfBundle, identify, load_whole, wanted_bundle
 from services.links import RemoteLink, local_links
+from services.metrics import Samples
+from services.origin import from_travel, origins, told_ids
+from services.replica import board, observe
 from services.settings import Placement, Settings
 from services.stages import BundleId, Operation
 from stn_core.bundle import find_bundle, read_manifest
@@ -50,9 +54,11 @@ class StageReplica:
 
     async def __init__(self, name: str, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
         self._name, self._settings = name, settings
+        observe(settings.observability)
         self._held = HeldStages(name, settings)
         await self._held.load_first()
         self._batcher = MicroBatcher(self._held.call, settings.stages[name])
+        self._board = board(lambda: stage_samples(name, self._held.links, self._batcher))
         # Where the number of replicas follows the calls under way, Ray must see each of them.
         self._address: Address | None = None
         if serve.get_replica_context()._deployment_config.autoscaling_config is None:
@@ -69,8 +75,15 @@ class StageReplica:
         """Loads ``bundle``; BadBundle says why if that fails."""
         await self._typed("loading a bundle", self._held.link(bundle))
 
-    async def run(self, operation: Operation, columns: Columns) -> Columns:
-        """The result of ``operation`` on ``columns``; only errors of our own tree leave, which survive pickling."""
+    async def run(
+        self, operation: Operation, columns: Columns, requests: Sequence[Sequence[str]] | None = None
+    ) -> Columns:
+        """The result of ``operation`` on ``columns``; only errors of our own tree leave, which survive pickling.
+
+        ``requests``: those that the batch is made of, if it came by a handle.
+        """
+        if requests is not None:
+            origins.set(from_travel(requests))
         return await self._typed(operation.name, self._run(operation, columns))
 
     async def _run(self, operation: Operation, columns: Columns) -> Columns:
@@ -83,7 +96,7 @@ class StageReplica:
         except StnError:
             raise
         except Exception:
-            logger.exception("%s failed in the %s", what, self._name)
+            logger.exception("%s failed in the %s, for the requests %s", what, self._name, told_ids())
             raise StnError(f"the {self._name} failed; its log has the reason") from None
 
     async def address(self) -> Address | None:
@@ -106,11 +119,14 @@ class GatewayReplica(GrpcMethods):
         self, settings: Settings, handles: dict[str, Any]
     ) -> None:
         timeout_s = settings.limits.request_timeout_s
+        observe(settings.observability)
         self._settings = settings
         self._remote = {
             name: RemoteLink(name, handle, timeout_s, settings.readiness_timeout_s) for name, handle in handles.items()
         }
         self._changing = asyncio.Lock()
+        self._counted = Samples()
+        self._board = board(self._samples)
         try:
             wanted = wanted_bundle(serve.get_replica_context()._deployment_config.user_config, settings)
             self._served = await asyncio.to_thread(self._load, wanted)
@@ -142,12 +158,15 @@ class GatewayReplica(GrpcMethods):
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await self._served.app(scope, receive, send)
 
+        async def short_cut(scope: Any, receive: Any, send: Any) -> None:
+            await self._served.short_cut(scope, receive, send)
+
         self._serve(self._served)
         # Where the number of replicas follows the requests under way, Ray must see each of them; where our code has an
         # event loop of its own, Ray alone brings them there.
         autoscaling = serve.get_replica_context()._deployment_config.autoscaling_config
         if autoscaling is None and not RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD:
-            ShortCut.gateway, GrpcMethods.here = app, self
+            ShortCut.gateway, GrpcMethods.here = short_cut, self
         return app
 
     def _load(self, source: str) -> "_Served":
@@ -158,14 +177,24 @@ class GatewayReplica(GrpcMethods):
             settings = self._settings.model_copy(update={"bundle": bundle.source})
             links = local_links(settings) | {name: OfBundle(link, bundle) for name, link in self._remote.items()}
             pipelines = Pipelines(settings, links, read_manifest(bundle.source))
-            gateway = Gateway(pipelines, settings, bundle.sha256)
-            return _Served(bundle, pipelines, gateway, gateway.asgi_app())
+            gateway = Gateway(pipelines, settings, self._board, bundle.sha256)
+            app = gateway.asgi_app()
+            return _Served(bundle, pipelines, gateway, gateway.watched(app, answers_id=False), gateway.watched(app))
 
         return load_whole(source, load)
 
     def _serve(self, loaded: "_Served") -> None:
+        if loaded is not self._served:  # what was counted stays
+            self._counted.add(gateway_samples(self._served.pipelines).lasting())
         self._served = loaded
         self.offer_grpc(loaded.pipelines, self._settings)
+
+    def _samples(self) -> Samples:
+        samples = Samples()
+        samples.add(self._counted)
+        if hasattr(self, "_served"):  # the board asks from the start, while the first bundle is loaded
+            samples.add(gateway_samples(self._served.pipelines))
+        return samples
 
     def _refuse(self, error: Exception) -> None:
         self._served.gateway.refused = str(error)
@@ -181,6 +210,9 @@ class _Served(NamedTuple):
     pipelines: "Pipelines"
     gateway: "Gateway"
     app: Any
+    """What Ray calls."""
+    short_cut: Any
+    """What is called past Ray."""
 
 
 def gateway_name(settings: Settings) -> str:

@@ -71,6 +71,10 @@ class HeldStages:
             del self._links[next(iter(self._links))]  # batches under way keep it alive until they end
         return found
 
+    @property
+    def links(self) -> list[LocalLink]:
+        return list(self._links.values())
+
     async def call(self, operation: Operation, columns: Columns) -> Columns:
         return await (await self.link(operation.bundle)).call(operation, columns)
 
