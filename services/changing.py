@@ -45,7 +45,10 @@ class Changes:
         """
         with self._one_at_a_time():
             config = deepcopy(self._served[-1]) if path is None else pinned(read_deploy_config(path))
-            config |= {name: self._served[-1][name] for name in _SERVER_OPTIONS if name in self._served[-1]}
+            for name in _SERVER_OPTIONS:
+                config.pop(name, None)
+                if name in self._served[-1]:
+                    config[name] = self._served[-1][name]
             if bundle is not None:
                 config = pinned(config, bundle)
             _check(config, self._served[-1])
@@ -69,7 +72,7 @@ class Changes:
     def _change(self, config: Config, patience_s: float) -> None:
         try:
             self._apply_and_wait(config, patience_s)
-        except StnError as error:
+        except Exception as error:  # Ray's own among them: whatever it is, the way back is the same
             logger.error("a change failed, changing back: %s", error)
             self._apply_and_wait(self._served[-1], patience_s)
             raise StnError(f"the change failed and was taken back: {error}") from error

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -25,11 +24,11 @@ class LastingHAProxy(haproxy.HAProxyApi):  # type: ignore[misc]  # Ray has no ty
     """Starts HAProxy, watches it, and starts it again where it died and was not asked to."""
 
     async def start(self) -> None:
-        left = self._left_behind()
-        if left is None:
+        pid = await self._get_running_pid()
+        if pid is None or not self._is_our_haproxy(pid):
             await super().start()
-        else:  # it knows what there is to serve; the next change replaces it as it would any other
-            self._proc = left
+        else:  # a manager that died left it; it knows what there is to serve, and the next change replaces it as ever
+            self._proc = _Left(pid, self._is_our_haproxy)
 
     async def stop(self) -> None:
         self._stopped = True
@@ -41,16 +40,11 @@ class LastingHAProxy(haproxy.HAProxyApi):  # type: ignore[misc]  # Ray has no ty
         return process
 
     async def _watch(self, process: Any) -> None:
-        if await process.wait() < 0 and self._proc is process and not getattr(self, "_stopped", False):
-            haproxy.logger.warning("HAProxy was killed; it is started again.")
+        asked = (0, -signal.SIGTERM, -signal.SIGINT)
+        if await process.wait() not in asked and self._proc is process and not getattr(self, "_stopped", False):
+            haproxy.logger.warning("HAProxy died; it is started again.")
             self._retire_log_files(process)
             self._proc = await self._start_and_wait_for_haproxy()
-
-    def _left_behind(self) -> "_Left | None":
-        """The HAProxy of a manager that died, if it serves."""
-        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-        ours = [pid for pid in pids if self._is_our_haproxy(pid)]
-        return _Left(max(ours), self._is_our_haproxy) if ours else None
 
 
 class _Left:
