@@ -5,11 +5,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import ray
-from pydantic import ValidationError
 from ray import serve
 from ray.serve import Application
 from ray.serve._private.constants import RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD
@@ -18,14 +16,14 @@ from services.batching import Columns, MicroBatcher
 from services.channel import Address, Listener
 from services.collecting import gateway_samples, stage_samples
 from services.grpc_methods import GrpcMethods
-from services.held import HeldStages, OfBundle, identify, load_whole, wanted_bundle
+from services.held import HeldStages, OfBundle, everywhere, identify, load_whole, wanted_bundle
 from services.links import RemoteLink, local_links
 from services.metrics import Samples
 from services.origin import from_travel, origins, told_ids
 from services.replica import board, observe
 from services.settings import Placement, Settings
 from services.stages import BundleId, Operation
-from stn_core.bundle import find_bundle, read_manifest
+from stn_core.bundle import read_manifest
 from stn_core.errors import StnError
 
 if TYPE_CHECKING:
@@ -68,7 +66,7 @@ class StageReplica:
         """Loads a bundle ahead of the gateway, which alone says by which one its batches are answered."""
         try:
             await self._held.link(await asyncio.to_thread(identify, wanted_bundle(user_config, self._settings)))
-        except (StnError, ValidationError) as error:
+        except Exception as error:
             logger.error("the %s did not load what user_config names: %s", self._name, error)
 
     async def prepare(self, bundle: BundleId) -> None:
@@ -130,7 +128,7 @@ class GatewayReplica(GrpcMethods):
         try:
             wanted = wanted_bundle(serve.get_replica_context()._deployment_config.user_config, settings)
             self._served = await asyncio.to_thread(self._load, wanted)
-        except (StnError, ValidationError) as error:
+        except Exception as error:
             self._served = await asyncio.to_thread(self._load, settings.bundle)
             self._refuse(error)
 
@@ -149,7 +147,7 @@ class GatewayReplica(GrpcMethods):
                         await link.prepare(loaded.bundle)
                     self._serve(loaded)
                 self._served.gateway.refused = None
-            except (StnError, ValidationError) as error:
+            except Exception as error:
                 self._refuse(error)
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -224,8 +222,7 @@ def gateway_name(settings: Settings) -> str:
 
 def build(args: Settings) -> Application:
     """The application that ``args`` describe: one deployment for HTTP and one for each stage placed by itself."""
-    if find_bundle(args.bundle) == Path(args.bundle):  # a path, which must mean the same in every process
-        args = args.model_copy(update={"bundle": str(Path(args.bundle).resolve())})
+    args = args.model_copy(update={"bundle": everywhere(args.bundle)})
     read_manifest(args.bundle)  # refuses a broken bundle before any replica starts
     handles = {
         name: serve.deployment(name=name.capitalize(), **_STAGE_OPTIONS)(StageReplica).bind(name, args)

@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 from services.deploy_config import IMPORT_PATH, read_deploy_config
+from services.held import everywhere
 from services.readiness import refusal, wait_until_ready
 from services.settings import Settings
 from services.stop_signals import StopFlag
@@ -114,7 +114,7 @@ def pinned(config: Config, bundle: str | None = None) -> Config:
         if gateway is None:
             deployments.append(gateway := {"name": name})
         wanted = bundle or (gateway.get("user_config") or {}).get("bundle") or settings.bundle
-        gateway["user_config"] = {"bundle": wanted}
+        gateway["user_config"] = {"bundle": everywhere(wanted)}
     return config
 
 
@@ -150,8 +150,6 @@ def cpus_of(config: Config) -> float:
 
 def _check(config: Config, served: Config) -> None:
     for source in bundles(config):
-        if not Path(source).is_absolute() and Path(source).exists():
-            raise InvalidInput(f"bundle {source}: expected an absolute path, as replicas run in folders of their own")
         read_manifest(source)
     import ray
 

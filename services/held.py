@@ -8,13 +8,14 @@ that have not yet, each with the bundle it means, and there is no order in which
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from services.batching import Columns
 from services.links import LocalLink, StageLink
 from services.settings import Settings, UserConfig
 from services.stages import BundleId, Operation, make_stages
-from stn_core.bundle import manifest_sha256
+from stn_core.bundle import find_bundle, manifest_sha256
 from stn_core.errors import BadBundle
 
 T = TypeVar("T")
@@ -23,6 +24,11 @@ logger = logging.getLogger("ray.serve")
 
 _MOST_HELD = 3
 """The one that is served, the one before, and one to come."""
+
+
+def everywhere(source: str) -> str:
+    """The same bundle as every process finds it, whatever folder it runs in; BadBundle if there is none."""
+    return str(Path(source).resolve()) if find_bundle(source) == Path(source) else source
 
 
 def identify(source: str) -> BundleId:

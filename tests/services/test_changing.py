@@ -106,13 +106,16 @@ def test_haproxy_that_was_killed_is_there_again_with_all_it_knew(running: tuple[
     assert answer.status_code == 200, "the first that listens there has to know what there is to serve"
 
 
-def test_a_config_is_pinned_to_its_bundle() -> None:
+def test_a_config_is_pinned_to_its_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray tells replicas nothing of a user_config that is gone, and so the first one must be there already."""
     assert bundles(pinned(CONFIG)) == ["digits"]
-    assert bundles(pinned(pinned(CONFIG), "/other")) == ["/other"]
-    assert bundles(pinned(pinned(CONFIG, "/other"))) == ["/other"]
+    other = str(second_bundle(tmp_path / "other"))
+    assert bundles(pinned(pinned(CONFIG), other)) == [other]
+    assert bundles(pinned(pinned(CONFIG, other))) == [other]
     assert CONFIG["applications"][0]["deployments"][0].get("user_config") is None, "the given one stays as it is"
     without = {"applications": [{"import_path": "services.app:build"}]}
+    monkeypatch.chdir(tmp_path)
+    assert bundles(pinned(CONFIG, "other")) == [other], "replicas run in folders of their own"
     assert [one["name"] for one in pinned(without)["applications"][0]["deployments"]] == ["Rectifier"]
 
 
