@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from services.problems import unknown_route
 from services.routes import ApiRoute
+from stn_core.errors import StnError
 
 INDEX = "index.html"
 _TYPES = {
@@ -33,6 +34,13 @@ _HEADERS = {
 }
 
 
+class NoSuchFile(StnError):
+    """What the router says of a file that is not there, for the OpenAPI document."""
+
+    status = 404
+    code = "unknown-route"
+
+
 class _File(NamedTuple):
     content: bytes
     packed: bytes
@@ -47,7 +55,9 @@ class PlaygroundFiles:
     def routes(self) -> list[ApiRoute]:
         return [
             ApiRoute("GET", "/", self.index, "Playground", "The Playground, a page to try the service", "Page"),
-            ApiRoute("GET", "/playground/{file}", self.file, "Playground", "A file of that page", "Page"),
+            ApiRoute(
+                "GET", "/playground/{file}", self.file, "Playground", "A file of that page", "Page", (NoSuchFile,)
+            ),
         ]
 
     async def index(self, request: Request) -> Response:

@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
 def rows() -> list[Row]:
     """The rows of the page's tables: what comes, status, type, message; … stands for anything."""
-    lines = [line for line in PAGE.read_text().splitlines() if re.match(r"\| .* \| \d{3} \|", line)]
+    lines = [line for line in PAGE.read_text().splitlines() if re.match(r"\| [^|]* \| \d{3} \|", line)]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return [Row(what, int(status), code.strip("`"), message.strip("`")) for what, status, code, message in cells]
 
