@@ -5,6 +5,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import ray
@@ -12,14 +13,17 @@ from ray import serve
 from ray.serve import Application
 from ray.serve._private.constants import RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD
 
+from services.admission import Admission, admitted
 from services.batching import Columns, MicroBatcher
 from services.channel import Address, Listener
 from services.collecting import gateway_samples, stage_samples
 from services.grpc_methods import GrpcMethods
 from services.held import HeldStages, OfBundle, everywhere, identify, load_whole, wanted_bundle
+from services.keys import read_keys
 from services.links import RemoteLink, local_links
 from services.metrics import Samples
 from services.origin import from_travel, origins, told_ids
+from services.ports import bind_replica
 from services.replica import board, observe
 from services.settings import Placement, Settings
 from services.stages import BundleId, Operation
@@ -51,6 +55,7 @@ class StageReplica:
     """One stage in a process of its own; several gateways' batches share its batches."""
 
     async def __init__(self, name: str, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
+        bind_replica()
         self._name, self._settings = name, settings
         observe(settings.observability)
         self._held = HeldStages(name, settings)
@@ -116,9 +121,11 @@ class GatewayReplica(GrpcMethods):
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, settings: Settings, handles: dict[str, Any]
     ) -> None:
+        bind_replica()
         timeout_s = settings.limits.request_timeout_s
         observe(settings.observability)
         self._settings = settings
+        self._admission = Admission(settings.access)
         self._remote = {
             name: RemoteLink(name, handle, timeout_s, settings.readiness_timeout_s) for name, handle in handles.items()
         }
@@ -160,6 +167,8 @@ class GatewayReplica(GrpcMethods):
             await self._served.short_cut(scope, receive, send)
 
         self._serve(self._served)
+        if not self._admission.is_off:
+            ShortCut.admission, ShortCut.door = self._admission, short_cut
         # Where the number of replicas follows the requests under way, Ray must see each of them; where our code has an
         # event loop of its own, Ray alone brings them there.
         autoscaling = serve.get_replica_context()._deployment_config.autoscaling_config
@@ -176,7 +185,7 @@ class GatewayReplica(GrpcMethods):
             links = local_links(settings) | {name: OfBundle(link, bundle) for name, link in self._remote.items()}
             pipelines = Pipelines(settings, links, read_manifest(bundle.source))
             gateway = Gateway(pipelines, settings, self._board, bundle.sha256)
-            app = gateway.asgi_app()
+            app = admitted(gateway.asgi_app(), self._admission)
             return _Served(bundle, pipelines, gateway, gateway.watched(app, answers_id=False), gateway.watched(app))
 
         return load_whole(source, load)
@@ -185,7 +194,7 @@ class GatewayReplica(GrpcMethods):
         if loaded is not self._served:  # what was counted stays
             self._counted.add(gateway_samples(self._served.pipelines).lasting())
         self._served = loaded
-        self.offer_grpc(loaded.pipelines, self._settings)
+        self.offer_grpc(loaded.pipelines, self._settings, self._admission)
 
     def _samples(self) -> Samples:
         samples = Samples()
@@ -224,6 +233,10 @@ def build(args: Settings) -> Application:
     """The application that ``args`` describe: one deployment for HTTP and one for each stage placed by itself."""
     args = args.model_copy(update={"bundle": everywhere(args.bundle)})
     read_manifest(args.bundle)  # refuses a broken bundle before any replica starts
+    if args.access.keys_file is not None:
+        keys_file = Path(args.access.keys_file).resolve()
+        read_keys(keys_file)  # and a broken file of keys
+        args = args.model_copy(update={"access": args.access.model_copy(update={"keys_file": str(keys_file)})})
     handles = {
         name: serve.deployment(name=name.capitalize(), **_STAGE_OPTIONS)(StageReplica).bind(name, args)
         for name, stage in args.stages.items()

@@ -28,13 +28,22 @@ _SERVER_OPTIONS = ("http_options", "grpc_options", "proxy_location")
 
 
 class Changes:
-    """The configs that were served, the last one now; one change at a time."""
+    """The configs that were served, the last one now; one change at a time.
+
+    ``prepare`` puts into another config what the launcher's own arguments say, ``apply`` asks Serve for it.
+    """
 
     def __init__(
-        self, config: Config, apply: Callable[[Config], None], host: str, port: int, stopping: StopFlag
+        self,
+        config: Config,
+        prepare: Callable[[Config], Config],
+        apply: Callable[[Config], None],
+        host: str,
+        port: int,
+        stopping: StopFlag,
     ) -> None:
         self._served = [config]
-        self._apply = apply
+        self._prepare, self._apply = prepare, apply
         self._host, self._port, self._stopping = host, port, stopping
         self._lock = threading.Lock()
 
@@ -44,7 +53,7 @@ class Changes:
         InvalidInput, before anything changes, for what cannot work; StnError if it failed, and was changed back.
         """
         with self._one_at_a_time():
-            config = deepcopy(self._served[-1]) if path is None else pinned(read_deploy_config(path))
+            config = deepcopy(self._served[-1]) if path is None else self._prepare(pinned(read_deploy_config(path)))
             for name in _SERVER_OPTIONS:
                 config.pop(name, None)
                 if name in self._served[-1]:

@@ -15,6 +15,7 @@ from stn_cli import (  # noqa: F401  each adds a command
     deploy,
     evaluate,
     export,
+    keys,
     map,
     node_environment,
     predict,
