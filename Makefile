@@ -1,12 +1,13 @@
 # make run    the service up with the shipped model, and a batch of real distorted digits straightened before your eyes
 # make test   the tests
 # make bench  ours and the peers, measured side by side; PARTS="warp engine" for some parts
+# make docs   the documentation as a site, in out/site; make pictures and make notebook make what it shows anew
 # make setup  the virtual environment alone, which both make if it is missing
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test bench setup check format clean
+.PHONY: run test bench docs pictures notebook setup check format clean
 
 run: setup
 	$(BIN)/stn demo
@@ -22,6 +23,15 @@ bench: setup .venv-peers/.ready
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+pictures: setup
+	$(BIN)/python docs/making/pictures.py
+
+notebook: setup
+	$(BIN)/python docs/making/notebook.py
 
 check: setup
 	$(BIN)/ruff format --check .
