@@ -32,8 +32,8 @@ class Watch:
 
     def begin(self, asked_id: str | None, traceparent: str | None, protocol: str) -> "Watched":
         """Takes note of a request: under the id its client gave it, if that is a good one."""
-        valid = asked_id is not None and valid_request_id(asked_id)
-        origin = Origin(asked_id if valid and asked_id else new_request_id(), "", protocol)
+        request_id = asked_id if asked_id is not None and valid_request_id(asked_id) else new_request_id()
+        origin = Origin(request_id, "", protocol)
         span = None if self._tracing is None else self._tracing.request(protocol, traceparent)
         if span is not None:
             origin.trace = span.traceparent
