@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from services.channel import Channel, Listener
 from services.links import LocalLink, StageLink
+from services.origin import Origin
 from services.settings import Observability, StageSettings, Traces
 from services.stages import ClassifyStage
 from services.tracing import Tracing, start_tracing
@@ -95,9 +96,9 @@ def test_traces_go_to_a_file_where_the_settings_say_so(tmp_path: Path, monkeypat
     monkeypatch.setattr(Tracing, "here", None)
     tracing = start_tracing(Observability(traces=Traces.FILE), tmp_path, "p")
     assert tracing is not None
-    span = tracing.request("http", None)
-    assert span is not None
-    tracing.add("queue", span.traceparent, 1, 2)
+    origin = Origin("mine")
+    tracing.begin(origin, None)
+    tracing.add("queue", origin.trace, 1, 2)
     tracing.close()
     (line,) = (tmp_path / "stn-traces-p.jsonl").read_text().splitlines()
     assert json.loads(line)["name"] == "queue"
