@@ -2,13 +2,14 @@
 # make test   the tests
 # make bench  ours and the peers, measured side by side; PARTS="warp engine" for some parts
 # make audit  the pinned versions looked up among known vulnerabilities; needs the network
+# make drills  the promises of docs/promises.md put to the test; PARTS="overload clients" for some
 # make docs   the documentation as a site, in out/site; make pictures and make notebook make what it shows anew
 # make setup  the virtual environment alone, which both make if it is missing
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test bench docs pictures notebook audit setup check format clean
+.PHONY: run test bench drills docs pictures notebook audit setup check format clean
 
 run: setup
 	$(BIN)/stn demo
@@ -18,6 +19,9 @@ test: setup
 
 bench: setup .venv-peers/.ready
 	$(BIN)/python benchmarks/speed/run.py $(PARTS)
+
+drills: setup
+	$(BIN)/python -m drills.run $(PARTS)
 
 # The peers want versions of their own.
 .venv-peers/.ready: benchmarks/speed/peers.txt

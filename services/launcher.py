@@ -136,6 +136,7 @@ def environment(
         wanted |= {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+            "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "300",  # of an hour, who reads no answer holds a connection so long
             "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # a datagram to a Python process for each request
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
             "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",

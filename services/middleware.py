@@ -71,6 +71,7 @@ class ShortCut:
                 pair for pair in scope["headers"] if pair[0] != _ID or valid_request_id(pair[1].decode("latin-1"))
             ]
             scope["headers"] = rays_way(headers)
+            send = _saying_when(send)
             if ShortCut.admission is not None and ShortCut.door is not None and ShortCut.admission.refuses(scope):
                 await ShortCut.door(scope, receive, send)
                 return
@@ -91,6 +92,19 @@ class ShortCut:
         health = {**scope, "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
         await self._app(health, receive, note)
         return statuses != [503]
+
+
+def _saying_when(send: Send) -> Send:
+    """``send``, with ``Retry-After`` in each 503 that has none: Ray's own, of a replica that is full or not there."""
+
+    async def told(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 503:
+            headers = list(message["headers"])
+            if all(name.lower() != b"retry-after" for name, _ in headers):
+                message = {**message, "headers": [*headers, (b"retry-after", b"1")]}
+        await send(message)
+
+    return told
 
 
 async def _refuse(send: Send) -> None:

@@ -11,7 +11,16 @@ from starlette.types import ASGIApp
 
 from services.batching import retry_after_header
 from services.origin import current, new_request_id
-from stn_core.errors import PROBLEM_CONTENT_TYPE, BadBody, NotAllowed, Overloaded, StnError, Unavailable, shortened
+from stn_core.errors import (
+    PROBLEM_CONTENT_TYPE,
+    BadBody,
+    NotAllowed,
+    Overloaded,
+    SlowBody,
+    StnError,
+    Unavailable,
+    shortened,
+)
 
 logger = logging.getLogger("ray.serve")
 
@@ -69,9 +78,11 @@ def problem_answer(error: StnError, path: str) -> Response:
 
 
 def problem_headers(error: StnError) -> dict[str, str]:
-    """The headers that say what would help: when to try again, or a key."""
+    """The headers that say what would help: when to try again, or a key; or that there is no more to say."""
     if isinstance(error, NotAllowed):
         return {"www-authenticate": 'Bearer realm="stn-rectify"'}
+    if isinstance(error, SlowBody):
+        return {"connection": "close"}  # or the rest of the body would be waited for
     if isinstance(error, Overloaded):
         return {"retry-after": retry_after_header(error)}
     return {"retry-after": "1"} if isinstance(error, Unavailable) else {}

@@ -62,6 +62,8 @@ class Limits(_Strict):
     max_spline_terms: PositiveInt = 64 * MIB
     """Pixels of an image times control points of the thin-plate spline that warps it: its cost, in memory and time."""
     request_timeout_s: PositiveFloat = 30.0
+    body_timeout_s: PositiveFloat = 20.0
+    """How long a body may take to come, of the time that the request has."""
 
     @model_validator(mode="after")
     def _one_request_fits(self) -> Self:

@@ -18,6 +18,7 @@
     │   └── RateLimited           429  rate-limited      more than this caller may send
     ├── Unavailable               503  unavailable       a stage of the service is not there
     └── TimedOut                  504  timed-out
+        └── SlowBody              408  slow-body         the request itself took too long to come
 
 A message says what was expected, what came, and what to do. Over HTTP an error is one RFC 9457 problem document with
 an extra ``error`` key, which v2 protocol clients read.
@@ -149,6 +150,11 @@ class Unavailable(StnError):
 class TimedOut(StnError):
     status = 504
     code = "timed-out"
+
+
+class SlowBody(TimedOut):
+    status = 408
+    code = "slow-body"
 
 
 def brief(value: object) -> str:
