@@ -1,0 +1,110 @@
+"""Which files there are to be done: what paths, patterns and URIs name, in one order whatever the file system says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from glob import has_magic
+from itertools import chain
+from typing import Literal, NamedTuple
+
+from pyarrow.fs import FileType
+
+from stn_bulk.places import OWN, Place
+from stn_core.errors import InvalidInput
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+Kind = Literal["files", "parquet", "tar"]
+_NO_END = 1 << 30
+
+
+class File(NamedTuple):
+    """A source file: its path ``below`` the root, and its size."""
+
+    below: str
+    bytes: int
+
+
+class Root(NamedTuple):
+    """A folder, and the files of one kind that were asked for in it; there is one at least."""
+
+    place: Place
+    kind: Kind
+    files: Iterator[File]
+
+
+def find_root(given: str, recursive: bool, skipped: Place) -> Root:
+    """What a path, a pattern or a URI names.
+
+    A folder stands for the pictures in it, and below it if ``recursive``; or, if none lies in it itself, for its
+    parquet files, or else its tars. Not entered is ``skipped``. InvalidInput if there is nothing.
+    """
+    if has_magic(given) and not os.path.lexists(given):
+        return _matching(given, skipped)
+    place = Place(given)
+    kind = place.kind()
+    if kind == FileType.File:
+        folder, _, name = given.rpartition("/")
+        place = Place(folder)
+        size = next(child.bytes for child in place.children() if child.name == name)
+        return Root(place, _kind_of(name), iter([File(name, size)]))
+    if kind != FileType.Directory:
+        raise InvalidInput(f"images: expected a file, a folder or a pattern, but there is no {given!r}")
+    kinds = {_kind_of(child.name) for child in place.children() if not child.is_folder}
+    wanted: Kind = "parquet" if "parquet" in kinds else "tar" if "tar" in kinds else "files"
+    if any(_is_picture(child.name) for child in place.children()):
+        wanted = "files"
+    files = (
+        file
+        for file in _walk(place, "", _NO_END if recursive else 1, skipped)
+        if (_is_picture(file.below) if wanted == "files" else _kind_of(file.below) == wanted)
+    )
+    return Root(place, wanted, _some(files, f"pictures in the folder {given!r}"))
+
+
+def _matching(given: str, skipped: Place) -> Root:
+    parts = given.split("/")
+    plain = next(number for number, part in enumerate(parts) if has_magic(part))
+    place, pattern = Place("/".join(parts[:plain])), parts[plain:]
+    levels = _NO_END if "**" in pattern else len(pattern)
+    files = (file for file in _walk(place, "", levels, skipped) if _matches(file.below.split("/"), pattern))
+    return Root(place, _kind_of(given), _some(files, f"files that match {given!r}"))
+
+
+def _walk(place: Place, below: str, levels: int, skipped: Place) -> Iterator[File]:
+    """The files of a folder, then those of the folders in it, so many levels deep."""
+    children = place.children(below)
+    prefix = f"{below}/" if below else ""
+    yield from (File(prefix + child.name, child.bytes) for child in children if not child.is_folder)
+    for child in children if levels > 1 else ():
+        inner = prefix + child.name
+        if child.is_folder and child.name != OWN and place.at(inner) != skipped.path:
+            yield from _walk(place, inner, levels - 1, skipped)
+
+
+def _matches(parts: list[str], pattern: list[str]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**" and _matches(parts, pattern[1:]):
+        return True
+    if not parts:
+        return False
+    rest = pattern if pattern[0] == "**" else pattern[1:]
+    return (pattern[0] == "**" or fnmatchcase(parts[0], pattern[0])) and _matches(parts[1:], rest)
+
+
+def _some(files: Iterator[File], wanted: str) -> Iterator[File]:
+    first = next(files, None)
+    if first is None:
+        raise InvalidInput(f"images: expected {wanted}, found none")
+    return chain([first], files)
+
+
+def _is_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _kind_of(name: str) -> Kind:
+    suffix = os.path.splitext(name)[1].lower()
+    return "parquet" if suffix == ".parquet" else "tar" if suffix == ".tar" else "files"
