@@ -56,7 +56,7 @@ def pictures_of(shard: Shard, column: str, with_opacity: bool) -> Iterator[Pictu
 
 def _files(shard: Shard) -> Iterator[bytes | StnError]:
     """The bytes of files, or of members of a tar."""
-    place = Place(shard["root"])
+    place = Place(shard["folder"])
 
     def read(item: Item) -> bytes | StnError:
         try:
@@ -84,23 +84,25 @@ def _rows(shard: Shard, column: str) -> Iterator[Any]:
     import ray.data  # noqa: F401  which makes its types of arrays known to pyarrow
 
     groups = sorted({item["group"] for item in shard["items"]})
-    with Place(shard["root"]).open(shard["within"]) as stream, ParquetFile(stream, pre_buffer=False) as file:
+    with Place(shard["folder"]).open(shard["within"]) as stream, ParquetFile(stream, pre_buffer=False) as file:
         for batch in file.iter_batches(_ROWS, groups, [column]):
             values = batch.column(0)
-            as_arrays = isinstance(values, pyarrow.ExtensionArray) and hasattr(values, "to_numpy")
-            yield from (values.to_numpy(zero_copy_only=False) if as_arrays else map(_plain, values))
+            if isinstance(values, pyarrow.FixedShapeTensorArray):
+                yield from values.to_numpy_ndarray()
+            elif isinstance(values, pyarrow.ExtensionArray):  # Ray's
+                yield from values.to_numpy(zero_copy_only=False)
+            else:
+                yield from map(_plain, values)
 
 
 def _plain(value: pyarrow.Scalar) -> Any:
-    if isinstance(value, pyarrow.FixedShapeTensorScalar):
-        return value.to_numpy()
     found = value.as_py()
     return found.get("bytes") if isinstance(found, dict) else found  # as Hugging Face has them
 
 
 def _decoded(content: Any, channels: int | None) -> NDArray[np.uint8]:
     if isinstance(content, bytes):
-        return decode_picture(content, channels=channels, max_pixels=MAX_PIXELS)
+        return np.ascontiguousarray(decode_picture(content, channels=channels, max_pixels=MAX_PIXELS))
     if content is None:
         raise InvalidInput("images: expected an encoded picture or an array, got nothing")
     try:

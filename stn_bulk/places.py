@@ -34,6 +34,8 @@ class Place:
         self.given = given
         self.system, self.path = _resolved(given)
         self.is_local = isinstance(self.system, LocalFileSystem)
+        self.address = given if "://" in given else self.path
+        """What names the same folder to a process that is elsewhere."""
         self._made: set[str] = set()
 
     def shown(self, below: str) -> str:

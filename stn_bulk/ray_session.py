@@ -15,6 +15,7 @@ OBJECT_STORE_BYTES = 200 * 2**20
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the variables of accelerators are nobody's business here
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray complains on the terminal of how Ray Data starts its actors
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
 
@@ -33,15 +34,9 @@ def ray_session(address: str | None, workers: int | None) -> Iterator[int]:
     if ray.is_initialized():
         yield workers or _cpus()
         return
-    # A KeyboardInterrupt comes to the driver alone: Ray ends what it started.
-    common = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     try:
-        if address is None:
-            cpus = max(workers or 1, os.cpu_count() or 1)
-            store = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-            ray.init(address="local", num_cpus=cpus, **store, **common)
-        else:
-            ray.init(address=address, **common)
+        with _nothing_on_stderr():  # what Ray says there when it starts
+            _start(address, workers)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         where = "on this machine" if address is None else f"at {address}"
         raise Unavailable(f"Ray {where}: {str(error).strip().splitlines()[0]}") from None
@@ -52,6 +47,30 @@ def ray_session(address: str | None, workers: int | None) -> Iterator[int]:
         yield workers or available
     finally:
         ray.shutdown()
+
+
+def _start(address: str | None, workers: int | None) -> None:
+    import ray
+
+    common = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
+        ray.init(address=address, **common)
+        return
+    cpus = max(workers or 1, os.cpu_count() or 1)
+    ray.init(address="local", num_cpus=cpus, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **common)
+
+
+@contextlib.contextmanager
+def _nothing_on_stderr() -> Iterator[None]:
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
 
 
 def _environment(address: str | None) -> dict[str, str]:

@@ -109,7 +109,7 @@ def run_job(
             progress(before, plan.images)
         if left:
             with ray_session(address, workers) as count:
-                settings = {"out": out, "options": options, "bundle_sha256": digest}
+                settings = {"out": place.address, "options": options, "bundle_sha256": digest}
                 so_far = before
                 for images in _run(left, settings, min(count, len(left))):
                     so_far += images
@@ -125,15 +125,18 @@ def _run(left: list[job.Line], settings: dict[str, Any], workers: int) -> Iterat
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it would say is raised, too
     shards = ray.data.from_items([line._asdict() for line in left], override_num_blocks=min(len(left), _MAX_BLOCKS))
     pool = ray.data.ActorPoolStrategy(size=workers)
     done = shards.map_batches(Worker, fn_constructor_kwargs=settings, batch_size=1, compute=pool, num_cpus=1)
     try:
         for row in done.iter_rows():
+            if row["code"]:
+                raise StnError.by_code.get(row["code"], StnError)(row["detail"])
             yield int(row["images"])
     except ray.exceptions.RayError as error:
-        raise _cause(error) from error
+        lines = [line.strip() for line in str(error).splitlines() if "Error" in line]
+        raise StnError(f"a worker failed: {lines[-1] if lines else type(error).__name__}") from error
 
 
 class Worker:
@@ -141,15 +144,19 @@ class Worker:
 
     def __init__(self, out: str, options: Options, bundle_sha256: str | None) -> None:
         self._out, self._options = Place(out), options
-        if _bundle_sha256(options) != bundle_sha256:
-            raise BadBundle(f"bundle {options.bundle}: here it is another one than where the job was begun")
         self._with_opacity = False
-        self._task = self._new_task()
+        self._task: Task | None = None
+        self._bundle_sha256 = bundle_sha256
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        numbers, offsets, counts = (batch[name].tolist() for name in ("number", "offset", "bytes"))
-        images = [self._do(*each) for each in zip(numbers, offsets, counts, strict=True)]
-        return {"number": batch["number"], "images": np.array(images)}
+        """How many images a shard has; or the error that ends the job, which Ray would make another of."""
+        (number,), (offset,), (count,) = (batch[name].tolist() for name in ("number", "offset", "bytes"))
+        images, code, detail = 0, "", ""
+        try:
+            images = self._do(number, offset, count)
+        except StnError as error:
+            code, detail = error.code, error.detail
+        return {"images": np.array([images]), "code": np.array([code]), "detail": np.array([detail])}
 
     def _do(self, number: int, offset: int, count: int) -> int:
         shard, options = job.read_shard(self._out, offset, count), self._options
@@ -159,6 +166,7 @@ class Worker:
                 f"shard {number} ended its worker {_TRIES} times: one of its pictures crashes what reads it, or takes "
                 f"more memory than there is; they are in line {number + 1} of _stn/shards.jsonl"
             )
+        self._task = self._task or self._new_task()
         with new_part(self._out, options.format, number, options.columns()) as part:
             pictures = pictures_of(shard, options.column, self._with_opacity)
             for batch in _batches(pictures, failures):
@@ -173,6 +181,8 @@ class Worker:
 
     def _new_task(self) -> Task:
         options = self._options
+        if _bundle_sha256(options) != self._bundle_sha256:
+            raise BadBundle(f"bundle {options.bundle}: on this machine it is another one than where the job was begun")
         if options.command == "augment":
             return Augmenting(Recipe.model_validate(options.recipe), options.seed, options.copies)
         from stn_core.engine import Engine
@@ -206,14 +216,3 @@ def _bundle_sha256(options: Options) -> str | None:
         return None
     read_manifest(options.bundle)  # checks the files
     return sha256_of(find_bundle(options.bundle) / MANIFEST)
-
-
-def _cause(error: BaseException) -> StnError:
-    """What a worker failed of, as an error with one line."""
-    one: BaseException | None = error
-    while one is not None:
-        if isinstance(one, StnError):
-            return one
-        one = getattr(one, "cause", None) or one.__cause__
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return StnError(f"a worker failed: {lines[-1].strip() if lines else type(error).__name__}")

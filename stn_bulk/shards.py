@@ -1,7 +1,8 @@
 """The pictures of a job cut into shards: the same sources give the same shards, whatever becomes of them.
 
-A shard is a JSON object: ``kind`` (``files``, ``tar`` or ``parquet``), ``root`` and ``within`` (which file below it,
-for the last two), and ``items``: of each the ``stem`` that its results are named by, and where it lies.
+A shard is a JSON object: ``kind`` (``files``, ``tar`` or ``parquet``); ``root``, as it was given, and ``folder``, the
+same for a process that is elsewhere; ``within``, which file below it, for the last two kinds; and ``items``: of each
+the ``stem`` that its results are named by, and where it lies.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def shards_of(sources: Sources, skipped: Place, cut: Cut) -> Iterator[Shard]:
     names = Names(cut, by_folder=len(roots) == 1 and roots[0].kind == "files")
     for root in roots:
         for within, items in _ITEMS[root.kind](root, names, sources, cut.images):
-            shard: Shard = {"kind": root.kind, "root": root.place.given, "within": within, "items": items}
+            shard: Shard = {"kind": root.kind, "root": root.place.given, "folder": root.place.address}
+            shard |= {"within": within, "items": items}
             if sources.annotations_of is not None:
                 for item in items:
                     found = sources.annotations_of(name_of(shard, item), _place_of(root.kind, item))
