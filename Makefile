@@ -1,12 +1,13 @@
 # make run    the service up with the shipped model, and a batch of real distorted digits straightened before your eyes
 # make test   the tests
 # make bench  ours and the peers, measured side by side; PARTS="warp engine" for some parts
+# make drills  the promises of docs/promises.md put to the test; PARTS="overload clients" for some
 # make setup  the virtual environment alone, which both make if it is missing
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test bench setup check format clean
+.PHONY: run test bench drills setup check format clean
 
 run: setup
 	$(BIN)/stn demo
@@ -16,6 +17,9 @@ test: setup
 
 bench: setup .venv-peers/.ready
 	$(BIN)/python benchmarks/speed/run.py $(PARTS)
+
+drills: setup
+	$(BIN)/python -m drills.run $(PARTS)
 
 # The peers want versions of their own.
 .venv-peers/.ready: benchmarks/speed/peers.txt

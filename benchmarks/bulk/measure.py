@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from stn_core.datasets.mnist import load_mnist
@@ -45,14 +46,16 @@ def main() -> None:
 
 
 def made_files(folder: Path, count: int) -> Path:
-    """A folder of class folders with so many digits of the training set as PNG files."""
+    """A folder of class folders with so many of the 60,000 digits as PNG files."""
     target = folder / f"mnist-{count}"
     if not target.is_dir():
-        digits = load_mnist().train
+        splits = load_mnist()
+        images = np.concatenate([splits.train.images, splits.validation.images])
+        labels = np.concatenate([splits.train.labels, splits.validation.labels])
         for number in range(count):
-            place = target / str(digits.labels[number]) / f"{number:05d}.png"
+            place = target / str(labels[number]) / f"{number:05d}.png"
             place.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(digits.images[number, ..., 0]).save(place)
+            Image.fromarray(images[number, ..., 0]).save(place)
     return target
 
 
