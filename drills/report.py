@@ -15,6 +15,7 @@ PARTS = (
     "overload",
     "clients",
     "soak",
+    "bulk_resume",
 )
 """The drills, in the order of the table."""
 

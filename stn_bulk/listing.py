@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from glob import has_magic
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from pyarrow.fs import FileType
 
@@ -16,6 +16,8 @@ from stn_core.errors import InvalidInput
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 Kind = Literal["files", "parquet", "tar"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""What a folder is read as: the first of which there is one in it."""
 _NO_END = 1 << 30
 
 
@@ -43,23 +45,16 @@ def find_root(given: str, recursive: bool, skipped: Place) -> Root:
     if has_magic(given) and not os.path.lexists(given):
         return _matching(given, skipped)
     place = Place(given)
-    kind = place.kind()
-    if kind == FileType.File:
+    found = place.system.get_file_info(place.path)
+    if found.type == FileType.File:
         folder, _, name = given.rpartition("/")
-        place = Place(folder)
-        size = next(child.bytes for child in place.children() if child.name == name)
-        return Root(place, _kind_of(name), iter([File(name, size)]))
-    if kind != FileType.Directory:
+        return Root(Place(folder), _kind_of(name), iter([File(name, found.size or 0)]))
+    if found.type != FileType.Directory:
         raise InvalidInput(f"images: expected a file, a folder or a pattern, but there is no {given!r}")
-    kinds = {_kind_of(child.name) for child in place.children() if not child.is_folder}
-    wanted: Kind = "parquet" if "parquet" in kinds else "tar" if "tar" in kinds else "files"
-    if any(_is_picture(child.name) for child in place.children()):
-        wanted = "files"
-    files = (
-        file
-        for file in _walk(place, "", _NO_END if recursive else 1, skipped)
-        if (_is_picture(file.below) if wanted == "files" else _kind_of(file.below) == wanted)
-    )
+    names = [child.name for child in place.children() if not child.is_folder]
+    kinds = [kind for kind in KINDS if any(_is_of(kind, name) for name in names)]
+    wanted = kinds[0] if kinds else "files"
+    files = (file for file in _walk(place, "", _NO_END if recursive else 1, skipped) if _is_of(wanted, file.below))
     return Root(place, wanted, _some(files, f"pictures in the folder {given!r}"))
 
 
@@ -101,8 +96,10 @@ def _some(files: Iterator[File], wanted: str) -> Iterator[File]:
     return chain([first], files)
 
 
-def _is_picture(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+def _is_of(kind: Kind, name: str) -> bool:
+    if kind == "files":
+        return os.path.splitext(name)[1].lower() in SUFFIXES
+    return _kind_of(name) == kind
 
 
 def _kind_of(name: str) -> Kind:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,19 +80,27 @@ def _files(shard: Shard) -> Iterator[bytes | StnError]:
 
 
 def _rows(shard: Shard, column: str) -> Iterator[Any]:
-    """The values of ``column`` in the shard's groups of rows."""
+    """The values of ``column`` in the shard's groups of rows; errors for those that cannot be read."""
     import ray.data  # noqa: F401  which makes its types of arrays known to pyarrow
 
-    groups = sorted({item["group"] for item in shard["items"]})
-    with Place(shard["folder"]).open(shard["within"]) as stream, ParquetFile(stream, pre_buffer=False) as file:
-        for batch in file.iter_batches(_ROWS, groups, [column]):
-            values = batch.column(0)
-            if isinstance(values, pyarrow.FixedShapeTensorArray):
-                yield from values.to_numpy_ndarray()
-            elif isinstance(values, pyarrow.ExtensionArray):  # Ray's
-                yield from values.to_numpy(zero_copy_only=False)
-            else:
-                yield from map(_plain, values)
+    for group, items in groupby(shard["items"], key=lambda item: item["group"]):
+        left = len(list(items))
+        try:
+            with Place(shard["folder"]).open(shard["within"]) as stream, ParquetFile(stream, pre_buffer=False) as file:
+                for batch in file.iter_batches(_ROWS, [group], [column]):
+                    yield from _values(batch.column(0))
+                    left -= len(batch)
+        except (StnError, pyarrow.ArrowException, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            yield from [InvalidInput(f"images: cannot be read: {reason}")] * left
+
+
+def _values(values: pyarrow.Array) -> Iterable[Any]:
+    if isinstance(values, pyarrow.FixedShapeTensorArray):
+        return values.to_numpy_ndarray()  # type: ignore[no-any-return]
+    if isinstance(values, pyarrow.ExtensionArray):  # Ray's
+        return values.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    return map(_plain, values)
 
 
 def _plain(value: pyarrow.Scalar) -> Any:

@@ -19,7 +19,9 @@ from stn_bulk.shards import Cut, Sources, shards_of
 from stn_core import __version__
 from stn_core.bundle import MANIFEST, find_bundle, read_manifest, sha256_of
 from stn_core.canvas import Wanted
-from stn_core.errors import BadBundle, InvalidInput, StnError
+from stn_core.confidence import DECISION_FILE
+from stn_core.decision import Limits
+from stn_core.errors import BadBundle, InvalidInput, StnError, Unsupported
 from stn_core.recipes import Recipe
 
 Command = Literal["predict", "rectify", "augment"]
@@ -94,8 +96,7 @@ def run_job(
 
     InvalidInput if the sources name nothing, or ``out`` is not this job's; Unavailable without Ray at ``address``.
     """
-    if options.command == "predict" and options.format == "webdataset":
-        raise InvalidInput("--format: expected files or parquet: webdataset is one of images, and predict makes none")
+    _check(options)
     place, digest = Place(out), _bundle_sha256(options)
     cut = Cut(options.endings(), options.shard_images, dots=options.format != "webdataset")
     with job.Plan(shards_of(sources, place, cut)) as plan:
@@ -208,6 +209,16 @@ def _batches(pictures: Iterator[Picture | Failure], failures: list[Failure]) -> 
             batch, pixels = [], 0
     if batch:
         yield batch
+
+
+def _check(options: Options) -> None:
+    """What else a worker would find, when the job is begun; errors are those of the engine."""
+    if options.command == "predict" and options.format == "webdataset":
+        raise InvalidInput("--format: expected files or parquet: webdataset is one of images, and predict makes none")
+    Wanted(**options.wanted)
+    limits = Limits().changed(options.limits or {})
+    if limits.min_confidence > 0 and DECISION_FILE not in read_manifest(options.bundle).files:
+        raise Unsupported(f"bundle {options.bundle} has no confidence: stn calibrate --bundle FOLDER adds it")
 
 
 def _bundle_sha256(options: Options) -> str | None:

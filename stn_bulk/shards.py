@@ -11,6 +11,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
+from itertools import chain, groupby
 from typing import Any, NamedTuple
 
 import pyarrow
@@ -82,7 +83,7 @@ class Names:
 
 def shards_of(sources: Sources, skipped: Place, cut: Cut) -> Iterator[Shard]:
     """The shards of all sources, in order; InvalidInput if one of ``sources`` names nothing, or is broken."""
-    roots = [find_root(given, sources.recursive, skipped) for given in sources.given]
+    roots = _joined([find_root(given, sources.recursive, skipped) for given in sources.given])
     names = Names(cut, by_folder=len(roots) == 1 and roots[0].kind == "files")
     for root in roots:
         for within, items in _ITEMS[root.kind](root, names, sources, cut.images):
@@ -94,6 +95,12 @@ def shards_of(sources: Sources, skipped: Place, cut: Cut) -> Iterator[Shard]:
                     if found is not None:
                         item["annotations"] = found
             yield shard
+
+
+def _joined(roots: list[Root]) -> list[Root]:
+    """Those after one another that are of one folder, as of files that a shell has named, as one."""
+    runs = (list(run) for _, run in groupby(roots, key=lambda root: (root.place.given, root.kind)))
+    return [run[0]._replace(files=chain.from_iterable(root.files for root in run)) for run in runs]
 
 
 def name_of(shard: Shard, item: Item) -> str:

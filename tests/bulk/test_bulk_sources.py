@@ -77,6 +77,13 @@ def test_shards_hold_so_many(folder: Path) -> None:
     assert found(str(folder), images=3) == found(str(folder), images=3)
 
 
+def test_files_that_a_shell_has_named_are_cut_alike(folder: Path) -> None:
+    given = [f"{folder}/a.JPG", f"{folder}/b.png", f"{folder}/inner/c.png"]
+    shards = found(*given)
+    assert [len(shard["items"]) for shard in shards] == [2, 1]
+    assert names(*given) == given
+
+
 def test_names_are_given_once() -> None:
     by_folder = Names(Cut((".png", ".mask.png"), 1, dots=True), by_folder=True)
     assert [by_folder.of(name) for name in ("a.jpg", "a.png", "a.mask.png", "x/a.png")] == [
@@ -139,6 +146,18 @@ def test_rows_that_are_no_picture_are_told_of(tmp_path: Path) -> None:
     assert "expected an encoded picture, or whole numbers" in said[2]
     with pytest.raises(InvalidInput, match="--column: expected a column of 'x.parquet', which has image"):
         list(shards_of(Sources((str(tmp_path),), column="pixels"), Place("/nowhere"), Cut((".png",), 9, dots=True)))
+
+
+def test_rows_that_cannot_be_read_any_more_are_told_of(tmp_path: Path) -> None:
+    file = tmp_path / "x.parquet"
+    parquet.write_table(pyarrow.table({"image": [FILE] * 4}), file, row_group_size=2, use_dictionary=False)
+    (shard,) = found(str(tmp_path))
+    second = parquet.ParquetFile(file).metadata.row_group(1).column(0).data_page_offset
+    content = bytearray(file.read_bytes())
+    content[second : second + 8] = b"\xff" * 8
+    file.write_bytes(content)
+    pictures = list(pictures_of(shard, "image", with_opacity=False))
+    assert [isinstance(one, Picture) for one in pictures] == [True, True, False, False]
 
 
 def test_groups_of_rows_are_read_as_they_are(tmp_path: Path) -> None:

@@ -199,6 +199,7 @@ def test_a_job_is_not_gone_on_with_otherwise(stn: Stn, classes: Path, tmp_path: 
         (["-", "--bulk", "--out", "o"], "got -"),
         (["scans", "--bulk", "--out", "o", "--format", "zip"], "--format: expected files, parquet, webdataset"),
         (["nowhere", "--bulk", "--out", "o"], "there is no 'nowhere'"),
+        (["scans", "--bulk", "--out", "o", "--canvas", "round"], "canvas: expected one of crop, fit"),
         (["scans", "--bulk", "--out", "o", "--bundle", "none"], "bundle 'none'"),
         (["nosuch://there/x", "--bulk", "--out", "o"], "nosuch://there/x"),
     ],
