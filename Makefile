@@ -2,12 +2,13 @@
 # make test   the tests
 # make bench  ours and the peers, measured side by side; PARTS="warp engine" for some parts
 # make drills  the promises of docs/promises.md put to the test; PARTS="overload clients" for some
+# make docs   the documentation as a site, in out/site; make pictures and make notebook make what it shows anew
 # make setup  the virtual environment alone, which both make if it is missing
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test bench drills setup check format clean
+.PHONY: run test bench drills docs pictures notebook setup check format clean
 
 run: setup
 	$(BIN)/stn demo
@@ -26,6 +27,15 @@ drills: setup
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+pictures: setup
+	$(BIN)/python docs/making/pictures.py
+
+notebook: setup
+	$(BIN)/python docs/making/notebook.py
 
 check: setup
 	$(BIN)/ruff format --check .

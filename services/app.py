@@ -4,6 +4,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from ray.serve._private.constants import RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THR
 
 from services.batching import Columns, MicroBatcher
 from services.channel import Address, Listener
+from services.collecting import gateway_samples, stage_samples
 from services.grpc_methods import GrpcMethods
 from services.links import LocalLink, RemoteLink, local_links
+from services.origin import from_travel, origins, told_ids
+from services.replica import board, observe
 from services.settings import Placement, Settings
 from services.stages import Operation, make_stages
 from stn_core.bundle import find_bundle, read_manifest
@@ -43,20 +47,30 @@ class StageReplica:
         stage_settings = settings.stages[name]
         stages = await asyncio.to_thread(make_stages, (name,), settings.bundle, settings.engine, stage_settings.threads)
         self._name = name
-        self._batcher = MicroBatcher(LocalLink(stages[name], stage_settings).call, stage_settings)
+        observe(settings.observability)
+        link = LocalLink(stages[name], stage_settings)
+        self._batcher = MicroBatcher(link.call, stage_settings)
+        self._board = board(lambda: stage_samples(name, link, self._batcher))
         # Where the number of replicas follows the calls under way, Ray must see each of them.
         self._address: Address | None = None
         if serve.get_replica_context()._deployment_config.autoscaling_config is None:
             self._address = await Listener(self.run).listen(ray.util.get_node_ip_address())
 
-    async def run(self, operation: Operation, columns: Columns) -> Columns:
-        """The result of ``operation`` on ``columns``; only errors of our own tree leave, which survive pickling."""
+    async def run(
+        self, operation: Operation, columns: Columns, requests: Sequence[Sequence[str]] | None = None
+    ) -> Columns:
+        """The result of ``operation`` on ``columns``; only errors of our own tree leave, which survive pickling.
+
+        ``requests``: those that the batch is made of, if it came by a handle.
+        """
+        if requests is not None:
+            origins.set(from_travel(requests))
         try:
             return await self._batcher.submit(operation, columns, operation.result_bytes)
         except StnError:
             raise
         except Exception:
-            logger.exception("%s failed in the %s", operation.name, self._name)
+            logger.exception("%s failed in the %s, for the requests %s", operation.name, self._name, told_ids())
             raise StnError(f"the {self._name} failed; its log has the reason") from None
 
     async def address(self) -> Address | None:
@@ -78,6 +92,7 @@ class GatewayReplica(GrpcMethods):
         timeout_s = settings.limits.request_timeout_s
         for name, handle in handles.items():
             links[name] = RemoteLink(name, handle, timeout_s, settings.readiness_timeout_s)
+        observe(settings.observability)
         self._settings = settings
         self._links = links
 
@@ -88,13 +103,14 @@ class GatewayReplica(GrpcMethods):
 
         pipelines = Pipelines(self._settings, self._links, read_manifest(self._settings.bundle))
         self.offer_grpc(pipelines, self._settings)
-        app = Gateway(pipelines, self._settings).asgi_app()
+        gateway = Gateway(pipelines, self._settings, board(lambda: gateway_samples(pipelines)))
+        app = gateway.asgi_app()
         # Where the number of replicas follows the requests under way, Ray must see each of them; where our code has an
         # event loop of its own, Ray alone brings them there.
         autoscaling = serve.get_replica_context()._deployment_config.autoscaling_config
         if autoscaling is None and not RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD:
-            ShortCut.gateway, GrpcMethods.here = app, self
-        return app
+            ShortCut.gateway, GrpcMethods.here = gateway.watched(app), self
+        return gateway.watched(app, answers_id=False)
 
 
 def gateway_name(settings: Settings) -> str:

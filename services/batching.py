@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from services.origin import Origin, origins, told_ids
 from services.settings import StageSettings
+from services.tracing import trace_wait
 from stn_core.errors import Overloaded, StnError
 
 logger = logging.getLogger("ray.serve")
@@ -78,6 +80,7 @@ class _Request:
     bytes_per_image: int
     arrived_s: float
     done: asyncio.Future[Columns]
+    origins: tuple[Origin, ...]
     taken: int = 0
     slices: dict[int, Columns] = field(default_factory=dict)
 
@@ -120,6 +123,11 @@ class MicroBatcher:
         self._wake_up: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop alone would not keep them alive
 
+    @property
+    def queued_images(self) -> int:
+        """Images that wait for a batch."""
+        return self._waiting_images
+
     async def submit(self, operation: Hashable, columns: Columns, result_bytes: int = 0) -> Columns:
         """The result for ``columns``, whose arrays all have the same leading dimension of at least 1.
 
@@ -134,7 +142,7 @@ class MicroBatcher:
         bytes_per_image = max(sum(array.nbytes for array in columns.values()) // images, result_bytes)
         self._admit(images, bytes_per_image)
         group = self._group(BatchKey.of(operation, columns), bytes_per_image)
-        request = _Request(group, columns, images, bytes_per_image, loop.time(), loop.create_future())
+        request = _Request(group, columns, images, bytes_per_image, loop.time(), loop.create_future(), origins.get())
         group.requests.append(request)
         self._count(request, images)
         self._schedule()
@@ -245,6 +253,7 @@ class MicroBatcher:
             # Between forming the batch and this first step a waiter may have gone.
             slices = [part for part in slices if not part.request.done.done()]
             if slices:
+                _begin(slices, started_s)
                 columns = _concatenate([part.columns() for part in slices])
                 joined_s = loop.time()
                 result = await self._run(operation, columns)
@@ -264,7 +273,7 @@ class MicroBatcher:
     def _fail(self, slices: list[_Slice], error: BaseException) -> None:
         """Gives ``error`` to the waiters of this batch, and to nobody else."""
         if not isinstance(error, StnError):
-            logger.error("a batch of %d requests failed", len(slices), exc_info=error)
+            logger.error("a batch of %d requests failed: %s", len(slices), told_ids(), exc_info=error)
         reason = error if isinstance(error, Exception) else StnError("the service stopped while it ran the batch")
         for part in slices:
             if not part.request.done.done():
@@ -276,6 +285,15 @@ class MicroBatcher:
             latest = images / seconds * self._max_in_flight
             old = self._images_per_s or latest
             self._images_per_s = _SPEED_MEMORY * old + (1 - _SPEED_MEMORY) * latest
+
+
+def _begin(slices: list[_Slice], started_s: float) -> None:
+    """Has what follows in this task work for the requests of the batch."""
+    origins.set(tuple(origin for part in slices for origin in part.request.origins))
+    for part in slices:
+        if part.start == 0:
+            for origin in part.request.origins:
+                trace_wait(origin, started_s - part.request.arrived_s)
 
 
 def _report_of(slices: list[_Slice], started_s: float, joined_s: float, ran_s: float, split_s: float) -> BatchReport:

@@ -19,6 +19,10 @@ class ByteBudget:
         self._limit_bytes = limit_bytes
         self._used_bytes = 0
 
+    @property
+    def used_bytes(self) -> int:
+        return self._used_bytes
+
     def lease(self) -> "ByteLease":
         """A share of the budget for one request: nothing yet."""
         return ByteLease(self)

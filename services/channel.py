@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from services.batching import Columns
+from services.origin import Origin, for_travel, from_travel, origins, told_ids
 from services.stages import Operation
 from stn_core.errors import Overloaded, StnError, error_from_problem
 from stn_core.wire import decode_request, encode_request
@@ -85,10 +86,12 @@ class Listener:
 
     async def _answer(self, number: int, frame: bytes, head_bytes: int, writer: asyncio.StreamWriter) -> None:
         try:
-            kind, parts = _RESULT, encode_request(await self._run(*_operation_in(frame, head_bytes))).parts
+            operation, columns, requests = _operation_in(frame, head_bytes)
+            origins.set(requests)  # of this task alone
+            kind, parts = _RESULT, encode_request(await self._run(operation, columns)).parts
         except Exception as error:
             if not isinstance(error, StnError):
-                logger.exception("a frame's work failed")
+                logger.exception("a frame's work failed, for the requests %s", told_ids())
                 error = StnError("the stage failed; its log has the reason")
             kind, parts = _ERROR, (_error_head(error),)
         with contextlib.suppress(OSError):
@@ -193,14 +196,16 @@ class Channels:
 
 def _with_operation(operation: Operation, columns: Columns) -> tuple[bytes | memoryview, ...]:
     said = {"name": operation.name, "arguments": operation.arguments, "result_bytes": operation.result_bytes}
+    said["requests"] = for_travel()
     return encode_request(columns, parameters=said).parts
 
 
-def _operation_in(frame: bytes, head_bytes: int) -> tuple[Operation, Columns]:
+def _operation_in(frame: bytes, head_bytes: int) -> tuple[Operation, Columns, tuple[Origin, ...]]:
     request = decode_request(frame, head_bytes)
     said = request.parameters
     arguments = tuple((name, value) for name, value in said["arguments"])
-    return Operation(said["name"], arguments, said["result_bytes"]), request.inputs
+    operation = Operation(said["name"], arguments, said["result_bytes"])
+    return operation, request.inputs, from_travel(said["requests"])
 
 
 def _error_head(error: StnError) -> bytes:

@@ -6,7 +6,6 @@ and the answers are those of the protocol.
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,6 +24,7 @@ from services.asks import AUGMENT, Ask, parameters_of, picture_of, read_ask
 from services.body import read_body
 from services.forms import Form, Item, from_text, read_form
 from services.friendly_answers import JSON, PNG, json_answer, png_answer
+from services.origin import current, new_request_id
 from services.pipelines import Outcome, Pipelines
 from services.protocol import ModelSpec
 from services.recipe_routes import RecipeRoutes
@@ -94,6 +94,9 @@ class _FileRoutes:
         )
 
     async def _answer(self, spec: ModelSpec, request: Request) -> ASGIApp:
+        origin = current()
+        if origin is not None:
+            origin.model, origin.protocol = spec.name, "files"
         kinds = by_preference(request.headers.get("accept", ""), (JSON, PNG))
         if not kinds:
             raise NotAcceptable(f"accept: expected {JSON} or {PNG}, got {shortened(request.headers['accept'])!r}")
@@ -164,6 +167,9 @@ class _FileRoutes:
         outcome = await self._outcome(ask, prepared, deadline_s, turns)
         taken_ns = perf_counter_ns() - started_ns
         if isinstance(outcome, Outcome):
+            origin = current()
+            if origin is not None:
+                origin.images += outcome.images
             statistics.add_success(outcome.images, taken_ns, outcome.prepared_ns - started_ns, 0)
         else:
             statistics.add_failure(taken_ns)
@@ -188,8 +194,9 @@ class _FileRoutes:
         except TimeoutError:
             return self._too_late(ask.spec)
         except Exception:
-            number = uuid.uuid4().hex
-            logger.exception("file %s for %s failed", number, ask.spec.name)
+            number, origin = new_request_id(), current()
+            request_id = "unknown" if origin is None else origin.request_id
+            logger.exception("file %s of request %s for %s failed", number, request_id, ask.spec.name)
             return StnError(f"the service failed on file {number}; its log has the reason")
 
     def _too_late(self, spec: ModelSpec) -> TimedOut:

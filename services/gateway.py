@@ -10,19 +10,25 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.body import read_body, whole_number
+from services.collecting import gateway_samples
 from services.compression import asked_coding, compressed
 from services.documentation import Documentation
 from services.friendly import friendly_routes
 from services.inference import INLINE_BYTES, INLINE_TEXT_BYTES, Inference
 from services.links import StageLink
+from services.metrics_board import Board
 from services.middleware import model_to_infer
+from services.observed import Observed, Watch
+from services.operations import Operations, check_ready
 from services.pipelines import Pipelines
 from services.problems import guarded, unknown_route
-from services.protocol import ModelSpec, find_model, server_metadata
+from services.protocol import SERVER_NAME, ModelSpec, find_model, server_metadata
 from services.raw import raw_request
 from services.repository import Repository, absent_routes
+from services.request_log import RequestLog
 from services.routes import ApiRoute, json_answer, of_model
 from services.settings import Settings
+from services.tracing import Tracing
 from stn_core.bundle import read_manifest
 from stn_core.errors import (
     BadBody,
@@ -53,12 +59,16 @@ class _Answer:
 class Gateway:
     """Answers the protocol's requests with ``pipelines``."""
 
-    def __init__(self, pipelines: Pipelines, settings: Settings) -> None:
+    def __init__(self, pipelines: Pipelines, settings: Settings, board: Board | None = None) -> None:
         self._pipelines = pipelines
         self._limits = settings.limits
         self._metadata = server_metadata(settings.limits)
         self._repository = Repository(pipelines, settings.limits)
         self._friendly = friendly_routes(pipelines, settings)
+        board = board or Board(SERVER_NAME, lambda: gateway_samples(pipelines))
+        self._operations = Operations(pipelines, board)
+        log = RequestLog(settings.observability.log_requests)
+        self._watch = Watch(pipelines.requests, log, Tracing.here)
 
     def asgi_app(self) -> ASGIApp:
         """The ASGI application with all routes; ``infer``, which is nearly all there is to do, is found before them."""
@@ -74,6 +84,13 @@ class Gateway:
 
         return app
 
+    def watched(self, app: ASGIApp, answers_id: bool = True) -> ASGIApp:
+        """``app``, all that answers, with each request counted, logged, traced and known by an id.
+
+        ``answers_id``: whether it tells the id in a header, which Ray does for what goes through it.
+        """
+        return Observed(app, self._watch, answers_id)
+
     def routes(self) -> list[ApiRoute]:
         """All routes; where two fit a path, the first one counts."""
         stages_missing = (Unavailable,)
@@ -82,8 +99,7 @@ class Gateway:
             *of_model(
                 "POST", "/infer", self.infer, "Inference", "The outputs", "InferResponse", refused, "InferRequest"
             ),
-            ApiRoute("GET", "/v2/health/live", self.live, "Health", "Whether the process answers", "Live"),
-            ApiRoute("GET", "/v2/health/ready", self.ready, "Health", "Whether all is warm", "Ready", stages_missing),
+            *self._operations.routes(),
             *of_model(
                 "GET", "/ready", self.model_ready, "Health", "Whether a model is warm", "ModelReady", stages_missing
             ),
@@ -113,13 +129,6 @@ class Gateway:
     async def server_metadata(self, request: Request) -> Response:
         return json_answer(self._metadata)
 
-    async def live(self, request: Request) -> Response:
-        return json_answer({"live": True})
-
-    async def ready(self, request: Request) -> Response:
-        await self._check_ready(None)
-        return json_answer({"ready": True})
-
     async def model_metadata(self, request: Request) -> Response:
         return json_answer(self._model(request).metadata())
 
@@ -128,7 +137,7 @@ class Gateway:
 
     async def model_ready(self, request: Request) -> Response:
         spec = self._model(request)
-        await self._check_ready(spec.stages)
+        await check_ready(self._pipelines, spec.stages)
         return json_answer({"name": spec.name, "ready": True})
 
     async def infer(self, request: Request) -> ASGIApp:
@@ -144,11 +153,6 @@ class Gateway:
 
     def _model(self, request: Request) -> ModelSpec:
         return find_model(self._pipelines.specs, request.path_params["model"], request.path_params.get("version"))
-
-    async def _check_ready(self, stages: tuple[str, ...] | None) -> None:
-        unready = await self._pipelines.unready_stages(stages)
-        if unready:
-            raise Unavailable(f"not ready: the {' and the '.join(unready)} did not say that it is warm; try again soon")
 
     async def _decode(self, body: bytes, length: int | None, spec: ModelSpec) -> InferRequest:
         if length == 0:
@@ -166,7 +170,8 @@ class Gateway:
 
 def make_app(settings: Settings, links: dict[str, StageLink]) -> ASGIApp:
     """The ASGI application that serves the settings' bundle by ``links``."""
-    return Gateway(Pipelines(settings, links, read_manifest(settings.bundle)), settings).asgi_app()
+    gateway = Gateway(Pipelines(settings, links, read_manifest(settings.bundle)), settings)
+    return gateway.watched(gateway.asgi_app())
 
 
 async def _packed(message: Message, accepted: str) -> _Answer:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 import grpc
@@ -26,12 +25,17 @@ from services.grpc_messages import CLASSES, parsed
 from services.grpc_methods import UNARY
 from services.grpc_tensors import decode_infer, encode_infer, split_request, streamed
 from services.inference import INLINE_BYTES, INLINE_TEXT_BYTES, Inference
+from services.observed import CLIENT_GONE, REQUEST_ID, Watch
+from services.origin import current, new_request_id, origins
 from services.pipelines import Pipelines
 from services.protocol import ModelSpec, find_model, server_metadata
+from services.request_log import RequestLog
 from services.settings import Settings
+from services.tracing import Tracing
 from stn_core.errors import Overloaded, StnError, TooLarge, UnknownModel, Unsupported, shortened
 
 T = TypeVar("T")
+Metadata = Iterable[tuple[str, str]]
 
 logger = logging.getLogger("ray.serve")
 
@@ -46,6 +50,7 @@ _CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+_INFERENCE = ("ModelInfer", "ModelStreamInfer")
 _NOT_SERVED = {
     "TraceSetting": NOT_TRACED,
     "LogSettings": LOG_IS_FIXED,
@@ -62,12 +67,28 @@ class Encoded(NamedTuple):
         return self.data
 
 
+class _Seen:
+    """What became of a request: nobody hears of the end of one that was given up."""
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.reason: StnError | None = None
+        self.is_over = False
+
+    def end(self) -> tuple[int, str]:
+        """Its status, as over HTTP, and the type of its error."""
+        if not self.is_over:
+            return CLIENT_GONE
+        return (200, "") if self.reason is None else (self.reason.status, self.reason.code)
+
+
 class GrpcGateway:
     """Answers the protocol's methods with ``pipelines``."""
 
     def __init__(self, pipelines: Pipelines, settings: Settings) -> None:
         self._pipelines = pipelines
         self._limits = settings.limits
+        self._watch = Watch(pipelines.requests, RequestLog(settings.observability.log_requests), Tracing.here)
         self._methods: dict[str, Callable[[bytes], Awaitable[bytes]]] = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
@@ -84,21 +105,31 @@ class GrpcGateway:
 
     async def answer(self, method: str, data: bytes, context: Any) -> Encoded:
         """The answer to one message; an error goes into ``context`` (a gRPC one) as status code and details."""
-        try:
-            if method in _NOT_SERVED:
-                raise Unsupported(_NOT_SERVED[method])
-            return Encoded(await self._methods[method](data))
-        except Exception as error:
-            reason = _typed(method, error)
-        # Set and not raised, as Ray would log what is raised.
-        context.set_code(_CODES.get(reason.status, grpc.StatusCode.INTERNAL))
-        context.set_details(shortened(reason.detail, _MAX_DETAIL))
-        if isinstance(reason, Overloaded):  # what gRPC's own retries go by
-            context.set_trailing_metadata([("grpc-retry-pushback-ms", str(round(reason.retry_after_s * 1000)))])
-        return Encoded()
+        given = dict(context.invocation_metadata() or ())
+        with self._watched(method, given.get(REQUEST_ID), given) as seen:
+            trailing = [(REQUEST_ID, seen.request_id)]
+            try:
+                if method in _NOT_SERVED:
+                    raise Unsupported(_NOT_SERVED[method])
+                encoded = Encoded(await self._methods[method](data))
+            except Exception as error:
+                reason = seen.reason = _typed(method, error)
+                # Set and not raised, as Ray would log what is raised.
+                context.set_code(_CODES.get(reason.status, grpc.StatusCode.INTERNAL))
+                context.set_details(shortened(reason.detail, _MAX_DETAIL))
+                if isinstance(reason, Overloaded):  # what gRPC's own retries go by
+                    trailing.append(("grpc-retry-pushback-ms", str(round(reason.retry_after_s * 1000))))
+                encoded = Encoded()
+            seen.is_over = True
+        context.set_trailing_metadata(trailing)
+        return encoded
 
-    async def stream(self, messages: AsyncIterator[bytes]) -> AsyncGenerator[Encoded, None]:
-        """The answers to a stream of inference requests, in their order; an error is the answer of one request."""
+    async def stream(self, messages: AsyncIterator[bytes], metadata: Metadata = ()) -> AsyncGenerator[Encoded, None]:
+        """The answers to a stream of inference requests, in their order; an error is the answer of one request.
+
+        Requests of a stream that came with an id have that, a point, and their number.
+        """
+        given = dict(metadata)
         answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
         room = asyncio.Semaphore(MAX_STREAMED)
         started: set[asyncio.Task[Any]] = set()
@@ -110,10 +141,13 @@ class GrpcGateway:
             return task
 
         async def read() -> None:
+            number = 0
             try:
                 async for data in messages:
                     await room.acquire()
-                    answers.put_nowait(start(self._streamed(data)))
+                    asked_id = f"{given[REQUEST_ID]}.{number}" if REQUEST_ID in given else None
+                    answers.put_nowait(start(self._streamed(data, asked_id, given)))
+                    number += 1
             except Exception:
                 logger.exception("a stream of requests broke off")
             answers.put_nowait(None)
@@ -127,11 +161,28 @@ class GrpcGateway:
             for task in started:
                 task.cancel()
 
-    async def _streamed(self, data: bytes) -> bytes:
+    @contextmanager
+    def _watched(self, method: str, asked_id: str | None, given: Mapping[str, str]) -> Iterator[_Seen]:
+        """Watches over one request, to which what is done in the block belongs."""
+        watched = self._watch.begin(asked_id, given.get("traceparent"), "grpc")
+        seen, token = _Seen(watched.origin.request_id), origins.set((watched.origin,))
         try:
-            return streamed(await self._infer(data))
-        except Exception as error:
-            reason = _typed("ModelStreamInfer", error)
+            yield seen
+        finally:
+            origins.reset(token)
+            if not watched.origin.model and method in _INFERENCE:
+                watched.origin.model = "unknown"
+            self._watch.end(watched, *seen.end(), lambda: {"method": method})
+
+    async def _streamed(self, data: bytes, asked_id: str | None, given: Mapping[str, str]) -> bytes:
+        with self._watched("ModelStreamInfer", asked_id, given) as seen:
+            try:
+                encoded = streamed(await self._infer(data))
+                seen.is_over = True
+                return encoded
+            except Exception as error:
+                reason = seen.reason = _typed("ModelStreamInfer", error)
+                seen.is_over = True
         answer = CLASSES["ModelStreamInferResponse"](error_message=shortened(reason.detail, _MAX_DETAIL))
         with suppress(StnError):  # so that the client knows which request it was
             request = parsed("ModelInferRequest", split_request(data, self._limits).rest)
@@ -216,6 +267,7 @@ def _typed(method: str, error: Exception) -> StnError:
     """The error of our tree to tell a client of; what is none of it is a fault of ours, and logged."""
     if isinstance(error, StnError):
         return error
-    request_id = uuid.uuid4().hex
+    origin = current()
+    request_id = new_request_id() if origin is None else origin.request_id
     logger.error("request %s to %s failed", request_id, method, exc_info=error)
     return StnError(f"the service failed on request {request_id}; its log has the reason")

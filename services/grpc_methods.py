@@ -73,7 +73,7 @@ def _unary(name: str) -> Any:
 
 
 async def _stream(self: GrpcMethods, messages: AsyncIterator[bytes], grpc_context: Any) -> AsyncIterator[Any]:
-    async with aclosing(self.grpc_gateway.stream(messages)) as answers:
+    async with aclosing(self.grpc_gateway.stream(messages, grpc_context.invocation_metadata() or ())) as answers:
         async for answer in answers:
             yield answer
 

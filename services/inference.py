@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from services.batching import Columns
 from services.classification import check_classification, classified
+from services.origin import current
 from services.pipelines import Outcome, Pipelines
 from services.protocol import ModelSpec
 from services.settings import Limits
@@ -38,6 +39,9 @@ class Inference:
         self._timeout = asyncio.timeout(self._timeout_s)
         self._started_ns = self._received_ns = self._inferred_ns = perf_counter_ns()
         self._outcome: Outcome | None = None
+        self._origin = current()
+        if self._origin is not None:
+            self._origin.model = spec.name
 
     async def __aenter__(self) -> "Inference":
         await self._timeout.__aenter__()
@@ -91,6 +95,8 @@ class Inference:
             statistics.add_failure(ended_ns - self._started_ns)
             return
         prepared_ns, encoded_ns = outcome.prepared_ns - self._received_ns, ended_ns - self._inferred_ns
+        if self._origin is not None:
+            self._origin.images = outcome.images
         statistics.add_success(outcome.images, ended_ns - self._started_ns, prepared_ns, encoded_ns)
 
 

@@ -11,8 +11,11 @@ import numpy as np
 
 from services.batching import BatchKey, Columns
 from services.channel import Broken, Channels
+from services.origin import for_travel
 from services.settings import Placement, Settings, StageSettings
+from services.stage_work import StageWork
 from services.stages import Operation, PredictStage, Stage, make_stages
+from services.tracing import trace_batch
 from stn_core.errors import Overloaded, StnError, Unavailable
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ INLINE_S = 1e-3
 """The event loop may be held up for so long by a stage; a thread's start and end cost about as much."""
 
 _ATTEMPTS = 2
+_FRESH_S = 1.0
 
 
 class StageLink(Protocol):
@@ -51,6 +55,7 @@ class LocalLink:
         self._threads = ThreadPoolExecutor(settings.max_in_flight_batches, thread_name_prefix=type(stage).__name__)
         self._last_key: BatchKey | None = None
         self._last_s_per_image = math.inf
+        self.work = StageWork()
 
     async def call(self, operation: Operation, columns: Columns) -> Columns:
         key, images = BatchKey.of(operation, columns), len(next(iter(columns.values())))
@@ -61,6 +66,8 @@ class LocalLink:
             loop = asyncio.get_running_loop()
             result, seconds = await loop.run_in_executor(self._threads, self._timed, operation, columns)
         self._last_key, self._last_s_per_image = key, seconds / images
+        self.work.add(operation.name, images, seconds, result)
+        trace_batch(f"{type(self._stage).__name__}.{operation.name}", seconds, images)
         return result
 
     async def ready(self) -> bool:
@@ -116,8 +123,17 @@ class RemoteLink:
         self._channels = Channels(self._by_value.address.remote)
         self._timeout_s = timeout_s
         self._readiness_timeout_s = readiness_timeout_s
+        self._asking: asyncio.Task[bool] | None = None
+        self._asked_s = -math.inf
 
     async def call(self, operation: Operation, columns: Columns) -> Columns:
+        began_s = time.perf_counter()
+        result = await self._call(operation, columns)
+        images = len(next(iter(columns.values())))
+        trace_batch(f"call to the {self._name}", time.perf_counter() - began_s, images)
+        return result
+
+    async def _call(self, operation: Operation, columns: Columns) -> Columns:
         columns = {name: np.ascontiguousarray(array) for name, array in columns.items()}
         images = len(next(iter(columns.values())))
         size = max(sum(array.nbytes for array in columns.values()), images * operation.result_bytes)
@@ -137,7 +153,7 @@ class RemoteLink:
         for attempt in range(_ATTEMPTS):
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    result: Columns = await handle.run.remote(operation, columns)
+                    result: Columns = await handle.run.remote(operation, columns, for_travel())
                     return result
             except TimeoutError:
                 raise Unavailable(f"the {self._name} did not answer within {self._timeout_s:g} s") from None
@@ -150,6 +166,13 @@ class RemoteLink:
         raise AssertionError("unreachable")
 
     async def ready(self) -> bool:
+        """Asks no more often than ``_FRESH_S``: each time costs both sides milliseconds."""
+        now_s = time.monotonic()
+        if self._asking is None or (self._asking.done() and now_s - self._asked_s > _FRESH_S):
+            self._asking, self._asked_s = asyncio.create_task(self._ask()), now_s
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> bool:
         try:
             async with asyncio.timeout(self._readiness_timeout_s):
                 good = bool(await self._by_value.ready.remote())

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import orjson
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.grpc_methods import bind_grpc
+from services.origin import valid_request_id
+from stn_core.errors import PROBLEM_CONTENT_TYPE, Unavailable
 
+_ID = b"x-request-id"
 _MODELS, _INFER = "/v2/models/", "/infer"
 _UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
+_READINESS, _RAYS_HEALTH = ("/ready", "/readyz"), "/-/healthz"
+_DRAINING = Unavailable("not ready: the service is stopping, or this replica is; try again soon")
 
 
 def model_to_infer(scope: Scope) -> str | None:
@@ -49,8 +55,34 @@ class ShortCut:
             await gateway(scope, receive, send)
             return
         if scope["type"] == "http":
-            scope["headers"] = [*scope["headers"], _UNWATCHED]
+            if scope["path"].endswith(_READINESS) and not await self._ray_takes_requests(scope, receive):
+                await _refuse(send)
+                return
+            # Of an id that is no good one Ray would make an echo.
+            headers = [
+                pair for pair in scope["headers"] if pair[0] != _ID or valid_request_id(pair[1].decode("latin-1"))
+            ]
+            scope["headers"] = [*headers, _UNWATCHED]
         await self._app(scope, receive, send)
+
+    async def _ray_takes_requests(self, scope: Scope, receive: Receive) -> bool:
+        """Whether Ray says of this process that it takes requests, and is not about to stop."""
+        statuses: list[int] = []
+
+        async def note(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        path = scope.get("root_path", "") + _RAYS_HEALTH
+        health = {**scope, "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+        await self._app(health, receive, note)
+        return statuses != [503]
+
+
+async def _refuse(send: Send) -> None:
+    headers = [(b"content-type", PROBLEM_CONTENT_TYPE.encode()), (b"retry-after", b"1")]
+    await send({"type": "http.response.start", "status": _DRAINING.status, "headers": headers})
+    await send({"type": "http.response.body", "body": orjson.dumps(_DRAINING.problem())})
 
 
 def middlewares() -> list[Middleware]:

@@ -13,7 +13,8 @@ from services.routes import ApiRoute, DescribedRoute
 from services.schemas import SCHEMAS, ref
 from stn_core.wire import HEADER_LENGTH
 
-_JSON, _BINARY, _HTML = "application/json", "application/octet-stream", "text/html"
+_JSON, _BINARY = "application/json", "application/octet-stream"
+_TEXTS = {"Page": "text/html", "Metrics": "text/plain"}
 _INTRODUCTION = (
     "Straightens images, classifies them, warps them by given transforms and distorts them by recipes. It speaks the "
     "Open Inference Protocol v2 (KServe, Triton): a batch of images is one tensor."
@@ -78,9 +79,9 @@ def _answer(route: ApiRoute, examples: Sequence[Example]) -> dict[str, Any]:
 
 
 def _content(schema: str, bodies: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """The content of a body: a page, or JSON, or for inference binary data too."""
-    if schema == "Page":
-        return {_HTML: {"schema": ref(schema)}}
+    """The content of a body: a text, or JSON, or for inference binary data too."""
+    if schema in _TEXTS:
+        return {_TEXTS[schema]: {"schema": ref(schema)}}
     content: dict[str, Any] = {_JSON: {"schema": ref(schema)}}
     if bodies:
         content[_JSON]["examples"] = {

@@ -24,6 +24,7 @@ from services.inputs import (
 )
 from services.links import LocalLink, StageLink
 from services.protocol import ModelSpec, model_specs
+from services.request_counts import RequestCounts
 from services.settings import Settings
 from services.shadow import Shadow
 from services.stages import CLASSIFY, MapStage, Operation, augment_operation
@@ -69,6 +70,7 @@ class Pipelines:
     def __init__(self, settings: Settings, links: dict[str, StageLink], manifest: Manifest) -> None:
         self._links = links
         self.specs = model_specs(manifest)
+        self.requests = RequestCounts()
         self.budget = ByteBudget(settings.limits.max_bytes_in_flight)
         self._decoding = ThreadPoolExecutor(2, thread_name_prefix="decode")
         self._limits = settings.limits
@@ -87,6 +89,7 @@ class Pipelines:
             "augment": self._prepare_augment,
             "map": self._prepare_map,
         }
+        self._map = LocalLink(MapStage(), settings.rectifier)
         predict = links["predictor"].call if "predictor" in links else self._run_predict
         runs: dict[str, tuple[Callable[[Any, Columns], Awaitable[Columns]], str]] = {
             "predict": (predict, "rectifier"),
@@ -95,7 +98,7 @@ class Pipelines:
             "classify": (links["classifier"].call, "classifier"),
             "warp": (links["rectifier"].call, "rectifier"),
             "augment": (links["augmenter"].call, "augmenter"),
-            "map": (LocalLink(MapStage(), settings.rectifier).call, "rectifier"),
+            "map": (self._map.call, "rectifier"),
         }
         in_flight = {name: settings.stages[stage].gateway_in_flight for name, (_, stage) in runs.items()}
         if "predictor" not in links:  # while one of the two stages has a batch, the other is free for the next
@@ -106,6 +109,7 @@ class Pipelines:
             name: MicroBatcher(run, settings.stages[stage], in_flight[name], self.statistics[name].add_batch)
             for name, (run, stage) in runs.items()
         }
+        self._stage_of = {name: stage for name, (_, stage) in runs.items()}
         self._straightener = Straightener(settings, manifest, self._look)
         self.shadow = Shadow(settings.shadow_share, self._classify_as_it_came)
         self._compares = settings.shadow_share > 0
@@ -129,6 +133,22 @@ class Pipelines:
         if self._compares and spec.name == "predict":
             self.shadow.offer(work.columns["images"], outputs)
         return Outcome(outputs, work.parameters, len(next(iter(work.columns.values()))), prepared_ns)
+
+    def local_links(self) -> dict[str, LocalLink]:
+        """The stages of this process."""
+        return {**{name: link for name, link in self._links.items() if isinstance(link, LocalLink)}, "map": self._map}
+
+    def queued_images(self) -> dict[str, int]:
+        """Images that wait here for a batch, by the stage that they wait for."""
+        queued = dict.fromkeys(self._stage_of.values(), 0)
+        for name, batcher in self._batchers.items():
+            queued[self._stage_of[name]] += batcher.queued_images
+        return queued
+
+    @property
+    def bundle(self) -> tuple[str, str]:
+        """Name and version of the bundle that is served."""
+        return self._manifest.name, self._manifest.version
 
     async def unready_stages(self, stages: tuple[str, ...] | None = None) -> list[str]:
         """Which of ``stages`` (all when None) are not loaded and warm."""

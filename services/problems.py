@@ -1,7 +1,6 @@
 """Every error over HTTP is one problem document, whatever raised it."""
 
 import logging
-import uuid
 from collections.abc import Awaitable, Callable
 
 import orjson
@@ -11,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from services.batching import retry_after_header
+from services.origin import current, new_request_id
 from stn_core.errors import PROBLEM_CONTENT_TYPE, BadBody, Overloaded, StnError, Unavailable, shortened
 
 logger = logging.getLogger("ray.serve")
@@ -29,7 +29,8 @@ def guarded(handler: Handler) -> Handler:
         except ClientDisconnect:
             return _problem(BadBody("the client went away before the end of the body"), request)
         except Exception:
-            request_id = shortened(request.headers.get("x-request-id") or uuid.uuid4().hex)
+            origin = current()
+            request_id = new_request_id() if origin is None else origin.request_id
             logger.exception("request %s to %s failed", request_id, request.url.path)
             return _problem(StnError(f"the service failed on request {request_id}; its log has the reason"), request)
 

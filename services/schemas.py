@@ -230,6 +230,7 @@ _OTHERS: dict[str, Schema] = {
     ),
     "OpenApi": _object({"openapi": _TEXT, "info": _object({}), "paths": _object({})}, "openapi info paths"),
     "Page": _TEXT,
+    "Metrics": _TEXT,
 }
 
 _FILES: dict[str, Schema] = {

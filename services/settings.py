@@ -73,6 +73,28 @@ class Limits(_Strict):
         return self
 
 
+class Traces(StrEnum):
+    """Where OpenTelemetry's traces go: nowhere, to a collector by OTLP over HTTP, or to files beside the logs."""
+
+    OFF = "off"
+    OTLP = "otlp"
+    FILE = "file"
+
+
+class Observability(_Strict):
+    """What the service tells of its requests, beside its metrics."""
+
+    log_requests: bool = False
+    """Whether each request has a line in the log of requests; those that the service failed always have one."""
+    log_folder: str | None = None
+    """Where that log goes, and traces in files; null: beside Serve's own logs."""
+    traces: Traces = Traces.OFF
+    trace_endpoint: str = "http://127.0.0.1:4318/v1/traces"
+    """Where a collector takes OTLP over HTTP."""
+    trace_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """The share of requests that are traced; those of which the client asks it (``traceparent``) are in any case."""
+
+
 class Settings(_Strict):
     """Everything ``services.app:build`` needs to know."""
 
@@ -84,6 +106,7 @@ class Settings(_Strict):
     classifier: StageSettings = StageSettings(placement=Placement.DEPLOYMENT)
     augmenter: StageSettings = StageSettings(max_batch_images=1024, max_in_flight_batches=1, batch_wait_ms=0.0)
     limits: Limits = Limits()
+    observability: Observability = Observability()
     shadow_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """The share of requests to ``predict`` whose images are classified once more as they came, to compare."""
     readiness_timeout_s: PositiveFloat = 2.0

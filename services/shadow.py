@@ -48,6 +48,17 @@ class Shadow:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def counts(self) -> dict[str, tuple[float, ...]]:
+        """The same as ``document`` in plain counts, and the gain as its sum and their number."""
+        changed = self._images - self._agree
+        return {
+            "images_total": (self._images,),
+            "passed_over_total": (self._passed_over,),
+            "changed_total": (changed,),
+            "changed_less_sure_total": (changed - self._surer_when_changed,),
+            "confidence_gain": (self._gain, self._images),
+        }
+
     def document(self) -> dict[str, Any]:
         """What was found so far; shares are of the compared images, None while there are none."""
         changed = self._images - self._agree

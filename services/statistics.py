@@ -7,7 +7,9 @@ import time
 from typing import Any
 
 from services.batching import BatchReport
+from services.histogram import Histogram
 
+REQUEST_BOUNDS_S = (5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _NS = 1e9
 
 
@@ -54,18 +56,31 @@ class ModelStatistics:
         self._success, self._fail = Duration(), Duration()
         self._queue, self._input, self._infer, self._output = Duration(), Duration(), Duration(), Duration()
         self._batches: dict[int, BatchStatistics] = {}
+        self.request_s = Histogram(REQUEST_BOUNDS_S)
+
+    @property
+    def images(self) -> int:
+        """Those of requests that were answered well."""
+        return self._images
+
+    @property
+    def queued_s(self) -> tuple[float, int]:
+        """What requests waited for their batch, all together, and how many did."""
+        return self._queue.ns / _NS, self._queue.count
 
     def add_success(self, images: int, total_ns: int, input_ns: int, output_ns: int) -> None:
         """One request answered: in all, reading and checking its tensors, and encoding its answer."""
         self._images += images
         self._last_ms = time.time_ns() // 1_000_000
         self._success.add(total_ns)
+        self.request_s.observe(total_ns / _NS)
         self._input.add(input_ns)
         self._output.add(output_ns)
 
     def add_failure(self, total_ns: int) -> None:
         """One request for this model answered with an error, or given up."""
         self._fail.add(total_ns)
+        self.request_s.observe(total_ns / _NS)
 
     def add_batch(self, batch: BatchReport) -> None:
         """One batch that ran; its time counts for each request in it."""

@@ -38,7 +38,8 @@ def train(
         str, typer.Option(help="A recipe that moves rectified images about while the classifier learns, or none.")
     ] = "jitter",
     name: Annotated[str | None, typer.Option(help="The bundle's name; default: its folder's.")] = None,
-    localization: Annotated[str, typer.Option(help="tutorial, dense, deep, fast or small.")] = "fast",
+    version: Annotated[int, typer.Option(min=1, help="The bundle's version, which answers of the service name.")] = 1,
+    localization: Annotated[str, typer.Option(help="tutorial, dense, deep, fast, medium or small.")] = "fast",
     transform: Annotated[
         str, typer.Option(help="The family of theta: affine, similarity, attention, homography or tps.")
     ] = "affine",
@@ -49,6 +50,9 @@ def train(
     classifier: Annotated[
         str, typer.Option(help="cnn, fc or paper; or a .keras file: your own classifier, which stays as it is.")
     ] = "cnn",
+    start_from: Annotated[
+        str | None, typer.Option(help="A bundle of the same networks to go on from: a path, or a shipped one's name.")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Batches for each of the two networks, where the next two options are not given.")
     ] = None,
@@ -102,6 +106,7 @@ def train(
         seed=seed,
         batch_size=batch_size,
         rendered_share=rendered_share,
+        start_from=start_from,
         localization_steps=steps if localization_steps is None else localization_steps,
         teacher_steps=teacher_steps,
         classifier_steps=0 if own else steps if classifier_steps is None else classifier_steps,
@@ -118,7 +123,7 @@ def train(
         console.print(f"note: {note}")
     with _Bars(console, plan) as progress:
         journal = Journal(progress, log_dir, checkpoints)
-        manifest = train_bundle(splits, plan, out, name or _name_of(out), journal, own)
+        manifest = train_bundle(splits, plan, out, name or _name_of(out), journal, own, str(version))
     _report(console, out, splits, report)
     console.print(f"wrote {out} in {manifest.training['seconds']:.0f} s, and {report}")
     console.print(f"serve it with: stn serve --bundle {shlex.quote(str(out))}")

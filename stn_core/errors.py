@@ -36,6 +36,8 @@ class StnError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     by_code: ClassVar[dict[str, type[StnError]]] = {}
+    request_id: str | None = None
+    """The id of the request that was answered with it, for whoever sent that."""
 
     def __init_subclass__(cls) -> None:
         if "code" in cls.__dict__:  # a subclass without a code of its own does not take its parent's place

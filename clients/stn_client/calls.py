@@ -209,7 +209,9 @@ class Calls:
             return (yield from exchange(request, self._retry, lambda answer: read_answer(answer, model, batch)))
         except StnError as error:
             of_all = "" if call.source.count is None else f" of {call.source.count}"
-            error.add_note(f"in the request with images {batch.places[0]} to {batch.places[-1]}{of_all}")
+            error.add_note(
+                f"in the request with images {batch.places[0]} to {batch.places[-1]}{of_all}, id {error.request_id}"
+            )
             raise
 
     def _call(

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from time import monotonic, time
 from typing import Any, TypeAlias, TypeVar
+from uuid import uuid4
 
 import orjson
 
@@ -25,6 +26,7 @@ T = TypeVar("T")
 REPEATED_STATUSES = frozenset({429, 502, 503})
 REFUSED_STATUSES = frozenset({401, 403})
 MAX_QUOTED = 500
+REQUEST_ID = "x-request-id"
 
 
 class Deadline:
@@ -121,8 +123,19 @@ class Retry:
 def exchange(request: Request, retry: Retry, read: Callable[[Response], T]) -> Flow[T]:
     """What ``read`` makes of the answer to ``request``, sent again as ``retry`` says; else the typed error.
 
-    TimedOut where the request's deadline has passed, or would before the next try.
+    TimedOut where the request's deadline has passed, or would before the next try. All tries have one id, under which
+    the service's log and its traces have them, and errors too (``error.request_id``).
     """
+    request_id = uuid4().hex
+    identified = replace(request, headers={**request.headers, REQUEST_ID: request_id})
+    try:
+        return (yield from _tried(identified, retry, read))
+    except StnError as error:
+        error.request_id = request_id
+        raise
+
+
+def _tried(request: Request, retry: Retry, read: Callable[[Response], T]) -> Flow[T]:
     attempt, deadline = 0, request.deadline
     error: StnError | None = None
     while True:

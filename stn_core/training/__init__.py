@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stn_core.backends.tensorflow import TensorFlowBackend
-from stn_core.bundle import Manifest, check_fields, check_folder, write_bundle
+from stn_core.bundle import Manifest, check_fields, check_folder, load_network, read_manifest, write_bundle
 from stn_core.classifiers import build_classifier
 from stn_core.compact import round_weights
 from stn_core.confidence import Calibration
@@ -52,14 +52,20 @@ PLAN_FILE = "plan.json"
 
 
 def train(
-    splits: Splits, plan: TrainingPlan, folder: Path, name: str, journal: Journal, own: OwnClassifier | None = None
+    splits: Splits,
+    plan: TrainingPlan,
+    folder: Path,
+    name: str,
+    journal: Journal,
+    own: OwnClassifier | None = None,
+    version: str = "1",
 ) -> Manifest:
     """Trains both networks on ``splits.train`` and writes the bundle ``folder``; gives its manifest.
 
-    ``own`` is a classifier trained already, for the plan's classifier ``own``. With ``journal.checkpoints``, a
-    training that was broken off goes on where it was last saved. The bundle carries measures on the validation set,
-    which training may look at, and on the test set, which it looks at once, here; its confidence is calibrated on the
-    validation set. BadData where the data does not fit,
+    ``name`` and ``version``, a whole number, are the bundle's; ``own`` is a classifier trained already, for the plan's
+    classifier ``own``. With ``journal.checkpoints``, a training that was broken off goes on where it was last saved.
+    The bundle carries measures on the validation set, which training may look at, and on the test set, which it looks
+    at once, here; its confidence is calibrated on the validation set. BadData where the data does not fit,
     TrainingFailed where training goes astray.
     """
     data = splits.train
@@ -69,12 +75,14 @@ def train(
     if own is not None:
         _check_own(own, data)
         plan = plan.model_copy(update={"rectified_size": own.size})
-    fields = _manifest_fields(data, plan, name, own)
+    fields = {"name": name, "version": version, **_manifest_fields(data, plan, own)}
     checked = check_fields(fields)  # a bad name or place must fail now, not after the training
     check_folder(folder)
     if journal.checkpoints is not None:
         _check_plan(journal.checkpoints, plan, data)
     networks = _networks(data, plan, checked, own)
+    if plan.start_from is not None:
+        _take_weights(networks, plan.start_from, own)
     seconds = _train_networks(networks, data, plan, journal)
     for part, network in networks.items():
         if part == "localization" or own is None:
@@ -84,7 +92,8 @@ def train(
         "images": len(data.images),
         "seconds": round(seconds, 1),
         "parameters": {part: int(network.count_params()) for part, network in networks.items()},
-        **plan.model_dump(mode="json", exclude={"recipe", "jitter"}),
+        **plan.model_dump(mode="json", exclude={"recipe", "jitter", "start_from"}),
+        "started_from": _bundle_and_version(plan.start_from),
         "jitter": plan.jitter.model_dump(mode="json", exclude_unset=True) if plan.jitter else None,
     }
     engine = Engine(checked.model_copy(update={"training": facts}), TensorFlowBackend(checked, networks))
@@ -107,12 +116,11 @@ def _calibration(engine: Engine, validation: Dataset, seed: int) -> Calibration 
         return None
 
 
-def _manifest_fields(data: Dataset, plan: TrainingPlan, name: str, own: OwnClassifier | None) -> dict[str, Any]:
+def _manifest_fields(data: Dataset, plan: TrainingPlan, own: OwnClassifier | None) -> dict[str, Any]:
     height, width, channels = data.images.shape[1:]
     came = distorted_size(plan.recipe, (height, width))
     rectified = plan.rectified_size or (height, width)
     return {
-        "name": name,
         "created": datetime.now(UTC).date().isoformat(),
         "input_shape": (*came, channels),
         "rectified_size": None if rectified == came else rectified,
@@ -136,6 +144,28 @@ def _networks(data: Dataset, plan: TrainingPlan, manifest: Manifest, own: OwnCla
         if own
         else build_classifier(plan.classifier, manifest.rectified_shape, len(data.classes), plan.seed),
     }
+
+
+def _take_weights(networks: dict[str, Any], source: str, own: OwnClassifier | None) -> None:
+    """Gives the networks the weights that those of the bundle ``source`` have; BadData where the layers differ."""
+    read_manifest(source)
+    for part, network in networks.items():
+        if part == "classifier" and own is not None:
+            continue
+        weights = load_network(source, part).get_weights()
+        if [one.shape for one in weights] != [one.shape for one in network.get_weights()]:
+            raise BadData(
+                f"bundle {source}: its {part} network has other layers than this training's; start from a bundle of "
+                "the same networks, transform and image size"
+            )
+        network.set_weights(weights)
+
+
+def _bundle_and_version(source: str | None) -> str | None:
+    if source is None:
+        return None
+    manifest = read_manifest(source)
+    return f"{manifest.name} {manifest.version}"
 
 
 def _train_networks(networks: dict[str, Any], data: Dataset, plan: TrainingPlan, journal: Journal) -> float:

@@ -29,6 +29,7 @@ class TrainingPlan(BaseModel):
     network learns at ``joint_localization_factor`` of the classifier's. ``corner_weight`` is the weight of the corner
     error, in halves of the image's side, beside the cross-entropy in the joint phase. ``rendered_share`` of the images
     is rendered in other ways than by one bilinear warp (``stn_core.rendering``), whose traces are looked for otherwise.
+    ``start_from`` is a bundle (a path, or a shipped one's name) whose weights the networks begin with.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +56,7 @@ class TrainingPlan(BaseModel):
     localization_original_share: float = Field(default=0.15, ge=0, le=0.9)
     classifier_original_share: float = Field(default=0.4, ge=0, le=0.9)
     rendered_share: float = Field(default=0.5, ge=0, le=1)
+    start_from: str | None = None
 
     @field_validator("jitter")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -238,3 +239,13 @@ def test_a_set_of_ray_is_distorted_whatever_its_blocks_are(digits: tuple[np.ndar
         assert np.array_equal(np.stack([row["image"] for row in found]), expected.images)
         np.testing.assert_allclose(np.stack([row["theta"] for row in found]), expected.theta, atol=1e-6)
         assert all(row["exact"] for row in found)
+
+
+def test_what_bulk_md_shows_of_training_loops_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "bulk.md").read_text()
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    assert capsys.readouterr().out.startswith("(256, 28, 28, 1) (256,) (256, 2, 3)\n")
+    assert names["batch"]["image"].shape[1:] == (28, 28, 1)
+    assert names["batch"]["theta"].shape[1:] == (2, 3)

@@ -230,7 +230,8 @@ def test_an_error_says_which_images_it_is_about() -> None:
     wire = Wire(lambda _: Response(400, {}, orjson.dumps(BadTensor("images: no").problem())))
     with pytest.raises(BadTensor, match="images: no") as raised:
         wire.classify(GRAY)
-    assert raised.value.__notes__ == ["in the request with images 16 to 24 of 25"]
+    note = f"in the request with images 16 to 24 of 25, id {raised.value.request_id}"
+    assert raised.value.__notes__ == [note]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The sans-IO core, driven by hand: what it asks for, and what it makes of what comes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -28,7 +29,7 @@ def failure(repeat: Repeat) -> Failure:
 def drive(answers: list[Response | Failure], retry: Retry = STEADY) -> tuple[Any, list[float]]:
     """The result (or the error) of an exchange that gets ``answers``, one a request, and the pauses it made."""
     flow = exchange(REQUEST, retry, lambda response: response.body)
-    left, pauses, came = list(answers), [], None
+    left, pauses, came, ids = list(answers), [], None, set()
     while True:
         try:
             step = flow.send(came)
@@ -37,13 +38,20 @@ def drive(answers: list[Response | Failure], retry: Retry = STEADY) -> tuple[Any
             return end.value, pauses
         except StnError as error:
             assert not left, "answers were left over"
-            return error, pauses
+            return _of_request(error, ids), pauses
         came = None
         if isinstance(step, Pause):
             pauses.append(step.duration_s)
         else:
-            assert step is REQUEST
+            ids.add(step.headers["x-request-id"])
+            assert len(ids) == 1, "each try has an id of its own"
+            assert replace(step, headers={}) == REQUEST
             came = left.pop(0)
+
+
+def _of_request(error: StnError, ids: set[str]) -> StnError:
+    assert ids <= {error.request_id}, "the error has another id than the requests"
+    return error
 
 
 def test_an_answer_is_read() -> None:

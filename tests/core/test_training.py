@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from stn_core import datasets
-from stn_core.bundle import read_manifest
+from stn_core.bundle import load_network, read_manifest
 from stn_core.datasets import Dataset
 from stn_core.engine import Engine
-from stn_core.errors import BadBundle
+from stn_core.errors import BadBundle, BadData
 from stn_core.evaluation import evaluate
 from stn_core.geometry import compose, identity
 from stn_core.recipes import load_recipe
@@ -136,6 +136,23 @@ def test_the_same_seed_trains_the_same_network(digits: Dataset, tmp_path: Path) 
 def test_a_wrong_plan_fails_at_once(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainingPlan(**{"recipe": load_recipe("rotation"), **change})
+
+
+def test_a_training_goes_on_from_a_bundles_networks(tmp_path: Path) -> None:
+    none = {"localization_steps": 0, "classifier_steps": 0}
+    plan = TrainingPlan(recipe=load_recipe("tutorial-mix"), start_from="digits", **none)
+    manifest = train(datasets.load("sample"), plan, tmp_path / "again", "again", QUIET, version="7")
+    assert manifest.version == read_manifest(tmp_path / "again").version == "7"
+    assert manifest.training["started_from"] == f"digits {read_manifest('digits').version}"
+    for part in ("localization", "classifier"):
+        weights = zip(load_network("digits", part).weights, load_network(tmp_path / "again", part).weights, strict=True)
+        assert all(np.array_equal(one, other) for one, other in weights)
+
+
+def test_a_training_from_other_networks_is_refused(tmp_path: Path) -> None:
+    plan = TrainingPlan(recipe=load_recipe("tutorial-mix"), start_from="digits", localization="small")
+    with pytest.raises(BadData, match="bundle digits: its localization network has other layers"):
+        train(datasets.load("sample"), plan, tmp_path / "b", "b", QUIET)
 
 
 def test_a_network_that_learned_nothing_makes_no_bundle(tmp_path: Path) -> None:

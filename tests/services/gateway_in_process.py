@@ -48,7 +48,8 @@ def gateway_of(links: dict[str, StageLink], settings: Settings, manifest: Manife
 
 
 def client_of(links: dict[str, StageLink], settings: Settings, manifest: Manifest | None = None) -> httpx.AsyncClient:
-    app = gateway_of(links, settings, manifest).asgi_app()
+    gateway = gateway_of(links, settings, manifest)
+    app = gateway.watched(gateway.asgi_app())
     transport = httpx.ASGITransport(app, raise_app_exceptions=True)
     return httpx.AsyncClient(transport=transport, base_url="http://test")
 

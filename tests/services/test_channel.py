@@ -235,8 +235,9 @@ class Handle:
     async def _give(self, answer: object) -> object:
         return answer
 
-    async def _run(self, operation: Operation, columns: Columns) -> Columns:
+    async def _run(self, operation: Operation, columns: Columns, requests: list[list[str]]) -> Columns:
         self.calls += 1
+        self.requests = requests
         return columns
 
 
