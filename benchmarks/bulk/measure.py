@@ -65,11 +65,11 @@ def by_job(workers: int, count: int = COUNT) -> Callable[[Path, Path], dict[str,
         words = ["rectify", "--bulk", str(source), "-r", "--out", str(out), "--workers", str(workers), "--json"]
         started_s = time.perf_counter()
         process = subprocess.Popen([sys.executable, "-m", "stn_cli", *words], stdout=subprocess.PIPE)
-        memory = Memory(process.pid)
-        memory.start()
+        watch = Watch(process.pid)
+        watch.start()
         said, _ = process.communicate()
         seconds = time.perf_counter() - started_s
-        memory.join()
+        watch.join()
         done = json.loads(said)
         assert (done["images"], done["failed"]) == (count, 0)
         working_s = _working_seconds(out)
@@ -79,8 +79,9 @@ def by_job(workers: int, count: int = COUNT) -> Callable[[Path, Path], dict[str,
             "seconds": seconds,
             "images_a_second": count / seconds,
             "images_a_second_without_start_and_end": (count - 1000 * workers) / working_s,
-            "peak_memory_mib": memory.peak_bytes / 2**20,
-            "peak_memory_of_the_driver_mib": memory.driver_bytes / 2**20,
+            "cpu_seconds": sum(watch.cpu_s.values()),
+            "peak_memory_mib": watch.peak_bytes / 2**20,
+            "peak_memory_of_the_driver_mib": watch.driver_bytes / 2**20,
         }
 
     return run
@@ -96,27 +97,51 @@ def by_hand(files: Path, temporary: Path) -> dict[str, Any]:
     """The loop one writes: read, straighten, classify, write, in one process with one thread."""
     source, out = made_files(files, COUNT), temporary / "out-loop"
     started_s = time.perf_counter()
-    subprocess.run([sys.executable, str(FOLDER / "loop.py"), str(source), str(out)], check=True)
+    process = subprocess.Popen([sys.executable, str(FOLDER / "loop.py"), str(source), str(out)])
+    watch = Watch(process.pid)
+    watch.start()
+    assert process.wait() == 0
     seconds = time.perf_counter() - started_s
-    return {"images": COUNT, "seconds": seconds, "images_a_second": COUNT / seconds}
+    watch.join()
+    return {
+        "images": COUNT,
+        "seconds": seconds,
+        "images_a_second": COUNT / seconds,
+        "cpu_seconds": sum(watch.cpu_s.values()),
+        "peak_memory_mib": watch.peak_bytes / 2**20,
+    }
 
 
-class Memory(threading.Thread):
-    """The largest sum of what a process and all it started have in memory, shared pages counted once (PSS)."""
+class Watch(threading.Thread):
+    """What a process and all it started take: the CPU seconds of each, and the largest sum of memory.
+
+    Pages that are shared are counted once (PSS).
+    """
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._pid = pid
         self.peak_bytes = self.driver_bytes = 0
+        self.cpu_s: dict[int, float] = {}
 
     def run(self) -> None:
         from services.processes import descendants
 
         while (driver := _pss_bytes(self._pid)) > 0:
-            others = sum(_pss_bytes(pid) for pid in descendants(self._pid))
-            self.peak_bytes = max(self.peak_bytes, driver + others)
+            others = list(descendants(self._pid))
+            self.peak_bytes = max(self.peak_bytes, driver + sum(map(_pss_bytes, others)))
             self.driver_bytes = max(self.driver_bytes, driver)
+            for pid in (self._pid, *others):
+                self.cpu_s[pid] = max(self.cpu_s.get(pid, 0.0), _cpu_s(pid))
             time.sleep(_SAMPLE_S)
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        after = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(after[11]) + int(after[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _pss_bytes(pid: int) -> int:
