@@ -73,11 +73,11 @@ def begin(out: Place, plan: Plan, follows_from: Mapping[str, Any]) -> None:
     """Makes ``out`` this job's; InvalidInput if it is another job's, or holds what is no job's."""
     sources = {"sha256": plan.sha256, "images": plan.images, "shards": len(plan.lines)}
     job = orjson.loads(orjson.dumps({**follows_from, "sources": sources}))
-    if out.kind(_JOB) == FileType.File:
+    if out.info(_JOB).type == FileType.File:
         _check_same(out, orjson.loads(out.read(_JOB)), job)
         out.drop_temporary()
         return
-    if out.kind() == FileType.File:
+    if out.info().type == FileType.File:
         raise InvalidInput(f"--out: expected a folder, but {out.given!r} is a file")
     others = [child.name for child in out.children() if child.name != OWN]
     if others:
@@ -106,7 +106,7 @@ def done_numbers(out: Place) -> set[int]:
 def count_try(out: Place, number: int) -> int:
     """How many times the shard was begun since the job was, this one included."""
     name = f"{TMP}/tries/{number:06d}"
-    tries = 1 + (int(out.read(name)) if out.kind(name) == FileType.File else 0)
+    tries = 1 + (int(out.read(name)) if out.info(name).type == FileType.File else 0)
     out.write(name, str(tries).encode())
     return tries
 

@@ -45,10 +45,10 @@ def find_root(given: str, recursive: bool, skipped: Place) -> Root:
     if has_magic(given) and not os.path.lexists(given):
         return _matching(given, skipped)
     place = Place(given)
-    found = place.system.get_file_info(place.path)
+    found = place.info()
     if found.type == FileType.File:
         folder, _, name = given.rpartition("/")
-        return Root(Place(folder), _kind_of(name), iter([File(name, found.size or 0)]))
+        return Root(_folder(folder, given), _kind_of(name), iter([File(name, found.size or 0)]))
     if found.type != FileType.Directory:
         raise InvalidInput(f"images: expected a file, a folder or a pattern, but there is no {given!r}")
     names = [child.name for child in place.children() if not child.is_folder]
@@ -61,10 +61,15 @@ def find_root(given: str, recursive: bool, skipped: Place) -> Root:
 def _matching(given: str, skipped: Place) -> Root:
     parts = given.split("/")
     plain = next(number for number, part in enumerate(parts) if has_magic(part))
-    place, pattern = Place("/".join(parts[:plain])), parts[plain:]
+    place, pattern = _folder("/".join(parts[:plain]), given), parts[plain:]
     levels = _NO_END if "**" in pattern else len(pattern)
     files = (file for file in _walk(place, "", levels, skipped) if _matches(file.below.split("/"), pattern))
     return Root(place, _kind_of(given), _some(files, f"files that match {given!r}"))
+
+
+def _folder(path: str, given: str) -> Place:
+    """The folder of a path: nothing is the one we are in, or the root of all."""
+    return Place("/" if not path and given.startswith("/") else path)
 
 
 def _walk(place: Place, below: str, levels: int, skipped: Place) -> Iterator[File]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
 import pyarrow
-from pyarrow.fs import FileSelector, FileSystem, FileType, FSSpecHandler, LocalFileSystem, PyFileSystem
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from stn_core.errors import InvalidInput
 
@@ -42,9 +42,12 @@ class Place:
         """The path as it was given, and that below."""
         return os.path.join(self.given, below)
 
-    def kind(self, below: str = "") -> FileType:
-        """Whether it is a file, a folder or not there."""
-        return self.system.get_file_info(self.at(below)).type
+    def info(self, below: str = "") -> FileInfo:
+        """Whether it is a file, a folder or not there, and its size; InvalidInput if that cannot be told."""
+        try:
+            return self.system.get_file_info(self.at(below))
+        except OSError as error:
+            raise InvalidInput(f"cannot reach {self.shown(below)!r}: {_why(error)}") from None
 
     def children(self, below: str = "") -> list[Child]:
         """What is in a folder, by name; nothing if it is not there. Hidden names are left out."""
