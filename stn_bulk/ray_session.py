@@ -6,11 +6,13 @@ import contextlib
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Iterator
 
 from stn_core.errors import StnError, Unavailable
 
+_CONNECT_S = 10.0
 OBJECT_STORE_BYTES = 200 * 2**20
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -52,12 +54,24 @@ def ray_session(address: str | None, workers: int | None) -> Iterator[int]:
 def _start(address: str | None, workers: int | None) -> None:
     import ray
 
+    if address is not None:
+        _check_that_somebody_listens(address)
     common = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
         ray.init(address=address, **common)
         return
     cpus = max(workers or 1, os.cpu_count() or 1)
     ray.init(address="local", num_cpus=cpus, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False, **common)
+
+
+def _check_that_somebody_listens(address: str) -> None:
+    """ConnectionError, at once, if nobody does; Ray would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+        except OSError as error:
+            raise ConnectionError(f"nobody answers: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -23,6 +24,8 @@ from stn_command import Stn
 from stn_bulk.ray_session import ray_session
 from stn_core.pictures import decode_picture
 
+STN_CLI = (sys.executable, "-m", "stn_cli")
+PATHS = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 SAME = {"name": "same", "steps": [{"op": "affine", "rotate_deg": [0, 0]}]}
 
 
@@ -148,9 +151,9 @@ def test_a_job_that_was_killed_goes_on_and_its_bytes_are_those_of_one_that_was_n
     words = ["augment", "classes", "-r", "--bulk", "--recipe", "tutorial-mix", "--copies", "400", "--shard-images", "1"]
     stn(*words, "--out", "unbroken", "--workers", 1)
     process = subprocess.Popen(
-        [sys.executable, "-m", "stn_cli", *words, "--out", "broken", "--no-progress"],
+        [*STN_CLI, *words, "--out", "broken", "--no-progress"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=PATHS,
         stderr=subprocess.DEVNULL,
     )
     markers = tmp_path / "broken" / "_stn" / "done"
@@ -212,6 +215,18 @@ def test_what_makes_no_sense_is_refused(
     assert done.status == 2
     assert said in done.stderr.replace("\n", " ")
     assert not (tmp_path / "o").exists()
+
+
+def test_a_cluster_that_is_not_there_is_told_of_at_once(scans: list[int], tmp_path: Path) -> None:
+    with socket.socket() as taken:  # and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = "127.0.0.1:{1}".format(*taken.getsockname())
+        done = subprocess.run(
+            [*STN_CLI, "rectify", "scans", "--bulk", "--out", "o", "--address", address],
+            cwd=tmp_path, env=PATHS, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 3
+    assert f"Ray at {address}: nobody answers" in done.stderr
 
 
 def test_a_tar_that_is_none_is_told_of(stn: Stn, tmp_path: Path) -> None:
