@@ -8,6 +8,7 @@ at once, while what the killed driver started may still be at work.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
@@ -148,8 +149,15 @@ def _rows(out: Path, kind: str) -> list[tuple[str, int]]:
 
 
 def _left() -> list[str]:
-    """What is still there of the processes of all jobs, after they had time to go."""
+    """What is still there of the processes of all jobs, after they had time to go.
+
+    They are this process's orphans, and it must bury them: to those that watch for its death, one that nobody has
+    waited for is alive.
+    """
     deadline_s = time.monotonic() + _GONE_S
     while (left := sorted(set(descendants().values()))) and time.monotonic() < deadline_s:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         time.sleep(0.2)
     return left
