@@ -1,6 +1,7 @@
 # make run    the service up with the shipped model, and a batch of real distorted digits straightened before your eyes
 # make test   the tests
 # make bench  ours and the peers, measured side by side; PARTS="warp engine" for some parts
+# make audit  the pinned versions looked up among known vulnerabilities; needs the network
 # make drills  the promises of docs/promises.md put to the test; PARTS="overload clients" for some
 # make docs   the documentation as a site, in out/site; make pictures and make notebook make what it shows anew
 # make setup  the virtual environment alone, which both make if it is missing
@@ -8,7 +9,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test bench drills docs pictures notebook setup check format clean
+.PHONY: run test bench drills docs pictures notebook audit setup check format clean
 
 run: setup
 	$(BIN)/stn demo
@@ -27,6 +28,12 @@ drills: setup
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+# --strict, or what cannot be looked up, without the network all of it, would count as good.
+audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
@@ -58,4 +65,4 @@ setup: .venv/.ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-peers out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-peers .venv-audit out .pytest_cache .mypy_cache .ruff_cache

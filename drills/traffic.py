@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from drills.known import Known
 from drills.outcome import Counts, Verdict
 
 REPOSITORY = Path(__file__).parent.parent
-_STOP_S = 120.0
+_STOP_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,15 @@ class Load:
     output: Path
     records: list[Record] = field(default_factory=list)
 
-    def stop(self) -> list[Record]:
-        """No more requests are sent; those under way are waited for."""
+    def end(self) -> None:
+        """No more requests are sent; returns at once."""
         if self.process.stdin is not None and not self.process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
+
+    def stop(self) -> list[Record]:
+        """No more requests are sent; those under way are waited for."""
+        self.end()
         return self.wait(_STOP_S)
 
     def wait(self, timeout_s: float | None = None) -> list[Record]:
@@ -91,10 +95,17 @@ class Load:
 @contextlib.contextmanager
 def traffic(plan: Plan, known: Known) -> Iterator[Load]:
     """The load of ``plan`` from when it is connected; it is stopped when the block ends."""
+    with process_load("drills.traffic_process", asdict(plan), known) as load:
+        yield load
+
+
+@contextlib.contextmanager
+def process_load(module: str, told: dict[str, Any], known: Known) -> Iterator[Load]:
+    """The load that the module makes as it is ``told``."""
     with tempfile.TemporaryDirectory(prefix="drill-") as folder:
         known.save(Path(folder, "known.npz"))
         output = Path(folder, "records")
-        command = [sys.executable, "-m", "drills.traffic_process", folder, json.dumps(asdict(plan))]
+        command = [sys.executable, "-m", module, folder, json.dumps(told)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY)
         try:
             assert process.stdout is not None

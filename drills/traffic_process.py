@@ -134,7 +134,7 @@ async def _connection(plan: Plan, questions: Questions, course: Course, note: No
             if writer.is_closing():
                 reader, writer = await asyncio.open_connection(HOST, plan.port)
             async with asyncio.timeout(plan.timeout_s):
-                status, headers, body = await _exchange(reader, writer, _request(questions.pixels(rows)))
+                status, headers, body = await _exchange(reader, writer, request_of(questions.pixels(rows)))
             verdict, version = _judged(questions, rows, status, headers, body)
             said = "" if status == 200 else body.decode(errors="replace")
             if headers.get("connection") == "close":
@@ -147,7 +147,8 @@ async def _connection(plan: Plan, questions: Questions, course: Course, note: No
     writer.close()
 
 
-def _request(pixels: Array) -> bytes:
+def request_of(pixels: Array) -> bytes:
+    """The request to ``predict`` for these images, as it travels."""
     message = encode_request({"images": pixels}, OUTPUTS)
     lines = {"host": HOST, "content-length": str(len(message.body)), **message.headers}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())

@@ -13,12 +13,15 @@ from ray import serve
 from ray.serve import Application
 from ray.serve._private.constants import RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD
 
+from services.admission import Admission, admitted
 from services.batching import Columns, MicroBatcher
 from services.channel import Address, Listener
 from services.collecting import gateway_samples, stage_samples
 from services.grpc_methods import GrpcMethods
+from services.keys import read_keys
 from services.links import LocalLink, RemoteLink, local_links
 from services.origin import from_travel, origins, told_ids
+from services.ports import bind_replica
 from services.replica import board, observe
 from services.settings import Placement, Settings
 from services.stages import Operation, make_stages
@@ -44,6 +47,7 @@ class StageReplica:
     """One stage in a process of its own; several gateways' batches share its batches."""
 
     async def __init__(self, name: str, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
+        bind_replica()
         stage_settings = settings.stages[name]
         stages = await asyncio.to_thread(make_stages, (name,), settings.bundle, settings.engine, stage_settings.threads)
         self._name = name
@@ -88,6 +92,7 @@ class GatewayReplica(GrpcMethods):
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, settings: Settings, handles: dict[str, Any]
     ) -> None:
+        bind_replica()
         links = await asyncio.to_thread(local_links, settings)
         timeout_s = settings.limits.request_timeout_s
         for name, handle in handles.items():
@@ -95,6 +100,7 @@ class GatewayReplica(GrpcMethods):
         observe(settings.observability)
         self._settings = settings
         self._links = links
+        self._admission = Admission(settings.access)
 
     def __serve_build_asgi_app__(self) -> Any:
         from services.gateway import Gateway
@@ -102,9 +108,11 @@ class GatewayReplica(GrpcMethods):
         from services.pipelines import Pipelines
 
         pipelines = Pipelines(self._settings, self._links, read_manifest(self._settings.bundle))
-        self.offer_grpc(pipelines, self._settings)
+        self.offer_grpc(pipelines, self._settings, self._admission)
         gateway = Gateway(pipelines, self._settings, board(lambda: gateway_samples(pipelines)))
-        app = gateway.asgi_app()
+        app = admitted(gateway.asgi_app(), self._admission)
+        if not self._admission.is_off:
+            ShortCut.admission, ShortCut.door = self._admission, gateway.watched(app)
         # Where the number of replicas follows the requests under way, Ray must see each of them; where our code has an
         # event loop of its own, Ray alone brings them there.
         autoscaling = serve.get_replica_context()._deployment_config.autoscaling_config
@@ -125,6 +133,10 @@ def build(args: Settings) -> Application:
     if find_bundle(args.bundle) == Path(args.bundle):  # a path, which must mean the same in every process
         args = args.model_copy(update={"bundle": str(Path(args.bundle).resolve())})
     read_manifest(args.bundle)  # refuses a broken bundle before any replica starts
+    if args.access.keys_file is not None:
+        keys_file = Path(args.access.keys_file).resolve()
+        read_keys(keys_file)  # and a broken file of keys
+        args = args.model_copy(update={"access": args.access.model_copy(update={"keys_file": str(keys_file)})})
     handles = {
         name: serve.deployment(name=name.capitalize(), **_STAGE_OPTIONS)(StageReplica).bind(name, args)
         for name, stage in args.stages.items()

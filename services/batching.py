@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from services.origin import Origin, origins, told_ids
+from services.room import Arrival, Room, Weight
 from services.settings import StageSettings
 from services.tracing import trace_wait
-from stn_core.errors import Overloaded, StnError
+from stn_core.errors import Overloaded, StnError, Unavailable
 
 logger = logging.getLogger("ray.serve")
 
@@ -45,9 +46,8 @@ class BatchReport(NamedTuple):
     output_s: float
 
 
-_SPEED_MEMORY = 0.8
-_MIN_RETRY_AFTER_S = 0.1
-_MAX_RETRY_AFTER_S = 10.0
+_PACE_MEMORY = 0.8
+_MAX_PACES = 256
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,24 @@ class BatchKey:
         return cls(operation, tuple((name, array.dtype.str, array.shape[1:]) for name, array in columns.items()))
 
 
+class _Pace(NamedTuple):
+    """The seconds that so many images took, of batches of one kind; older ones count less."""
+
+    seconds: float = 0.0
+    images: float = 0.0
+
+    @property
+    def s_per_image(self) -> float:
+        return self.seconds / self.images
+
+
 @dataclass(eq=False)
 class _Group:
     """Requests with one key, in order of arrival."""
 
     key: BatchKey
     limit_images: int
+    s_per_image: float
     requests: "deque[_Request]" = field(default_factory=deque)
     waiting: int = 0
 
@@ -81,6 +93,7 @@ class _Request:
     arrived_s: float
     done: asyncio.Future[Columns]
     origins: tuple[Origin, ...]
+    gone: Callable[[], bool] = lambda: False
     taken: int = 0
     slices: dict[int, Columns] = field(default_factory=dict)
 
@@ -110,25 +123,31 @@ class MicroBatcher:
         settings: StageSettings,
         max_in_flight: int | None = None,
         report: Callable[[BatchReport], None] | None = None,
+        max_wait_s: float = math.inf,
     ) -> None:
         self._run = run
         self._report = report
         self._settings = settings
         self._max_in_flight = max_in_flight or settings.max_in_flight_batches
         self._groups: dict[BatchKey, _Group] = {}
-        self._waiting_images = 0
-        self._waiting_bytes = 0
+        self._room = Room(settings.max_queued_images, settings.max_queued_bytes, max_wait_s)
         self._in_flight = 0
-        self._images_per_s = 0.0
+        self._paces: dict[BatchKey, _Pace] = {}
         self._wake_up: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop alone would not keep them alive
 
     @property
     def queued_images(self) -> int:
         """Images that wait for a batch."""
-        return self._waiting_images
+        return round(self._room.waiting.images)
 
-    async def submit(self, operation: Hashable, columns: Columns, result_bytes: int = 0) -> Columns:
+    def arrival(self, gone: Callable[[], bool] | None = None) -> Arrival:
+        """Of a request that will be submitted when it is read; see ``services.room``."""
+        return Arrival(self._room) if gone is None else Arrival(self._room, gone)
+
+    async def submit(
+        self, operation: Hashable, columns: Columns, result_bytes: int = 0, arrival: Arrival | None = None
+    ) -> Columns:
         """The result for ``columns``, whose arrays all have the same leading dimension of at least 1.
 
         An image counts with the bytes that go in, or with the ``result_bytes`` that come out where those are more.
@@ -140,9 +159,14 @@ class MicroBatcher:
             raise ValueError(f"expected arrays that share a leading dimension of at least 1, got {sorted(sides)}")
         images = sides.pop()
         bytes_per_image = max(sum(array.nbytes for array in columns.values()) // images, result_bytes)
-        self._admit(images, bytes_per_image)
-        group = self._group(BatchKey.of(operation, columns), bytes_per_image)
+        if arrival is not None:
+            arrival.end()
+        key = BatchKey.of(operation, columns)
+        self._room.open_to(Weight(images, images * bytes_per_image, images * self._s_per_image(key)))
+        group = self._group(key, bytes_per_image)
         request = _Request(group, columns, images, bytes_per_image, loop.time(), loop.create_future(), origins.get())
+        if arrival is not None:
+            request.gone = arrival.gone
         group.requests.append(request)
         self._count(request, images)
         self._schedule()
@@ -151,32 +175,19 @@ class MicroBatcher:
         finally:
             self._drop(request)
 
-    def _admit(self, images: int, bytes_per_image: int) -> None:
-        limit, limit_bytes = self._settings.max_queued_images, self._settings.max_queued_bytes
-        if self._waiting_images == 0 or (
-            self._waiting_images + images <= limit and self._waiting_bytes + images * bytes_per_image <= limit_bytes
-        ):
-            return
-        seconds = self._waiting_images / self._images_per_s if self._images_per_s else 1.0
-        raise Overloaded(
-            f"{self._waiting_images} images wait already, and with {images} more the queue would pass its limit of "
-            f"{limit} images or {limit_bytes} bytes; try again later, or send fewer images at once",
-            retry_after_s=min(max(seconds, _MIN_RETRY_AFTER_S), _MAX_RETRY_AFTER_S),
-        )
-
     def _group(self, key: BatchKey, bytes_per_image: int) -> _Group:
         group = self._groups.get(key)
         if group is None:
             by_bytes = self._settings.max_batch_bytes // max(bytes_per_image, 1)
-            group = _Group(key, max(1, min(self._settings.max_batch_images, by_bytes)))
+            limit_images = max(1, min(self._settings.max_batch_images, by_bytes))
+            group = _Group(key, limit_images, self._s_per_image(key))
             self._groups[key] = group
         return group
 
     def _count(self, request: _Request, images: int) -> None:
         group = request.group
         group.waiting += images
-        self._waiting_images += images
-        self._waiting_bytes += images * request.bytes_per_image
+        self._room.change(Weight(images, images * request.bytes_per_image, images * group.s_per_image))
         if group.waiting == 0:
             del self._groups[group.key]
 
@@ -212,7 +223,7 @@ class MicroBatcher:
             if not slices:
                 continue
             self._in_flight += 1
-            task = loop.create_task(self._execute(group.key.operation, slices))
+            task = loop.create_task(self._execute(group.key, slices))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -227,12 +238,14 @@ class MicroBatcher:
         return group, due_s(group)
 
     def _take(self, group: _Group) -> list[_Slice]:
-        """The next batch: whole requests in order of arrival, or a slice of one that is larger than a batch."""
+        """The next batch: whole requests in order, or a slice of one larger than a batch, which then goes last."""
         slices: list[_Slice] = []
         room = group.limit_images
         while group.requests:
             request = group.requests[0]
-            if request.done.done():  # given up in this very turn of the event loop
+            if request.gone() and not request.done.done():
+                request.done.set_exception(Unavailable("the client went away before its images had their turn"))
+            if request.done.done():  # given up in this very turn of the event loop, or just now
                 self._drop(request)
                 continue
             images = min(request.images - request.taken, group.limit_images)
@@ -243,10 +256,12 @@ class MicroBatcher:
             room -= images
             if request.taken == request.images:
                 group.requests.popleft()
+            else:
+                group.requests.rotate(-1)  # a large request takes turns with those behind it
             self._count(request, -images)
         return slices
 
-    async def _execute(self, operation: Hashable, slices: list[_Slice]) -> None:
+    async def _execute(self, key: BatchKey, slices: list[_Slice]) -> None:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         try:
@@ -256,7 +271,7 @@ class MicroBatcher:
                 _begin(slices, started_s)
                 columns = _concatenate([part.columns() for part in slices])
                 joined_s = loop.time()
-                result = await self._run(operation, columns)
+                result = await self._run(key.operation, columns)
                 ran_s = loop.time()
                 _distribute(slices, result)
                 if self._report is not None:
@@ -267,7 +282,7 @@ class MicroBatcher:
                 raise
         finally:
             self._in_flight -= 1
-            self._learn_speed(sum(part.images for part in slices), loop.time() - started_s)
+            self._learn_pace(key, sum(part.images for part in slices), loop.time() - started_s)
             self._schedule()
 
     def _fail(self, slices: list[_Slice], error: BaseException) -> None:
@@ -280,11 +295,24 @@ class MicroBatcher:
                 part.request.done.set_exception(_copy(reason))
             self._drop(part.request)
 
-    def _learn_speed(self, images: int, seconds: float) -> None:
-        if images and seconds > 0:
-            latest = images / seconds * self._max_in_flight
-            old = self._images_per_s or latest
-            self._images_per_s = _SPEED_MEMORY * old + (1 - _SPEED_MEMORY) * latest
+    def _learn_pace(self, key: BatchKey, images: int, seconds: float) -> None:
+        """Notes what an image of this kind takes, and with it how long those take that wait."""
+        if not images:
+            return
+        old = self._paces.pop(key, _Pace())
+        pace = _Pace(_PACE_MEMORY * old.seconds + seconds / self._max_in_flight, _PACE_MEMORY * old.images + images)
+        self._paces[key] = pace
+        if len(self._paces) > _MAX_PACES:
+            del self._paces[next(iter(self._paces))]  # the one that was needed longest ago
+        group = self._groups.get(key)
+        if group is not None:
+            self._room.change(Weight(seconds=group.waiting * (pace.s_per_image - group.s_per_image)))
+            group.s_per_image = pace.s_per_image
+
+    def _s_per_image(self, key: BatchKey) -> float:
+        """Seconds that an image of this kind takes; 0 where none was seen lately."""
+        pace = self._paces.get(key)
+        return 0.0 if pace is None else pace.s_per_image
 
 
 def _begin(slices: list[_Slice], started_s: float) -> None:

@@ -2,10 +2,13 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
+from functools import partial
+
+from starlette.types import Receive
 
 from services.settings import Limits
-from stn_core.errors import BadBody, Overloaded, TooLarge, brief
+from stn_core.errors import BadBody, Overloaded, SlowBody, TooLarge, brief
 
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _IDENTITY = ("", "identity")
@@ -27,12 +30,16 @@ class ByteBudget:
         """A share of the budget for one request: nothing yet."""
         return ByteLease(self)
 
-    def take(self, count: int) -> None:
+    def check(self, count: int) -> None:
+        """Overloaded if there is no room for so many more."""
         if self._used_bytes + count > self._limit_bytes:
             raise Overloaded(
                 f"the requests being served hold {self._used_bytes} of {self._limit_bytes} bytes, and this one brings "
                 f"{count}; try again later"
             )
+
+    def take(self, count: int) -> None:
+        self.check(count)
         self._used_bytes += count
 
     def give_back(self, count: int) -> None:
@@ -52,6 +59,10 @@ class ByteLease:
     def __exit__(self, *_: object) -> None:
         self._budget.give_back(self._held_bytes)
 
+    def check(self, count: int) -> None:
+        """Overloaded if so many bytes would not fit now; holds none of them."""
+        self._budget.check(count)
+
     def hold(self, count: int) -> None:
         """Raises what the request holds to at least ``count`` bytes."""
         if count > self._held_bytes:
@@ -62,23 +73,29 @@ class ByteLease:
 async def read_body(
     headers: Mapping[str, str], stream: AsyncIterable[bytes], limits: Limits, lease: ByteLease
 ) -> bytes:
-    """The decompressed body; TooLarge as soon as it is known to be larger than allowed."""
+    """The decompressed body; TooLarge as soon as it is known to be larger than allowed, SlowBody if it trickles."""
     announced = whole_number(headers, "content-length")
     if announced is not None:
-        _check_size(announced, limits)
-        lease.hold(announced)
+        check_size(announced, limits.max_request_bytes)
+        lease.check(announced)  # and held when they are here: who announces much and sends little keeps nobody out
     encoding = headers.get("content-encoding", "").strip().lower()
     if encoding not in _IDENTITY and encoding not in _WINDOW_BITS:
         raise BadBody(f"content-encoding: expected gzip, deflate or none, got {brief(encoding)}")
     chunks: list[bytes] = []
-    size = 0
-    async for chunk in stream:
-        if not chunk:
-            continue
-        size += len(chunk)
-        _check_size(size, limits)
-        lease.hold(size)
-        chunks.append(chunk)
+    size, patience_s = 0, min(limits.body_timeout_s, limits.request_timeout_s)
+    try:
+        async with asyncio.timeout(patience_s):
+            async for chunk in stream:
+                if not chunk:
+                    continue
+                size += len(chunk)
+                check_size(size, limits.max_request_bytes)
+                lease.hold(size)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise SlowBody(
+            f"expected the whole body within {patience_s:g} s, got {size} bytes of it; send fewer images at once"
+        ) from None
     body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     if encoding in _IDENTITY:
         return body
@@ -103,6 +120,12 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     return plain
 
 
+def client_gone(receive: Receive) -> Callable[[], bool] | None:
+    """Tells whether the client has left, which uvicorn knows at any time; None where another server calls us."""
+    cycle = getattr(receive, "__self__", None)
+    return partial(getattr, cycle, "disconnected") if hasattr(cycle, "disconnected") else None
+
+
 def whole_number(headers: Mapping[str, str], name: str) -> int | None:
     """The number in the header ``name``, None without that header; BadBody if it is none."""
     text = headers.get(name)
@@ -113,8 +136,7 @@ def whole_number(headers: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _check_size(size: int, limits: Limits) -> None:
-    if size > limits.max_request_bytes:
-        raise TooLarge(
-            f"expected a body of at most {limits.max_request_bytes} bytes, got {size} or more; send fewer images"
-        )
+def check_size(size: int, most: int) -> None:
+    """TooLarge for a body of more bytes than ``most``."""
+    if size > most:
+        raise TooLarge(f"expected a body of at most {most} bytes, got {size} or more; send fewer images")

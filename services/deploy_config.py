@@ -42,6 +42,18 @@ def read_deploy_config(path: str | Path) -> dict[str, Any]:
     return config
 
 
+def our_applications(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The applications of ``config`` that are this service."""
+    return [one for one in config["applications"] if one.get("import_path") == IMPORT_PATH]
+
+
+def settings_by_application(config: dict[str, Any]) -> dict[str, Settings]:
+    """The settings of each of them, by the application's name."""
+    return {
+        one.get("name", "default"): Settings.model_validate(one.get("args") or {}) for one in our_applications(config)
+    }
+
+
 def _problems(config: dict[str, Any]) -> Iterator[str]:
     from ray.serve.config import AutoscalingConfig, BackpressureConfig
     from ray.serve.schema import LoggingConfig, RayActorOptionsSchema, ServeDeploySchema

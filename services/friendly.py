@@ -101,7 +101,7 @@ class _FileRoutes:
         if not kinds:
             raise NotAcceptable(f"accept: expected {JSON} or {PNG}, got {shortened(request.headers['accept'])!r}")
         deadline_s = asyncio.get_running_loop().time() + self._limits.request_timeout_s
-        with self._pipelines.budget.lease() as lease:
+        with self._pipelines.budget.lease() as lease, self._pipelines.arrival(spec) as arrival:
             try:
                 async with asyncio.timeout_at(deadline_s):
                     body = await read_body(request.headers, request.stream(), self._limits, lease)
@@ -113,6 +113,7 @@ class _FileRoutes:
                 raise BadBody("the client went away before the end of the body") from None
             except TimeoutError:
                 raise self._too_late(spec) from None
+            arrival.end()
             turns = asyncio.Semaphore(_FILES_AT_ONCE)
             outcomes = await asyncio.gather(*(self._infer(ask, one, deadline_s, turns) for one in prepared))
             if kind == PNG:

@@ -13,7 +13,7 @@ from services.annotated import ANNOTATIONS
 from services.asks import AUGMENT, Ask, is_picture
 from services.batching import Array
 from services.pipelines import Outcome
-from services.problems import retry_headers
+from services.problems import problem_headers
 from services.protocol import ModelSpec
 from stn_core.errors import PROBLEM_CONTENT_TYPE, Overloaded, StnError, shortened
 from stn_core.png import encode_png
@@ -40,7 +40,7 @@ def json_answer(ask: Ask, names: Sequence[str | None], outcomes: Sequence[Outcom
     if len(errors) < len(outcomes):
         return Response(_encoded(document), headers=_VARY, media_type=JSON)
     document = {**errors[0].problem(path), **document}
-    headers = _VARY | retry_headers(errors[0])
+    headers = _VARY | problem_headers(errors[0])
     return Response(_encoded(document), errors[0].status, headers, media_type=PROBLEM_CONTENT_TYPE)
 
 

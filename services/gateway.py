@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.body import read_body, whole_number
+from services.body import client_gone, read_body, whole_number
 from services.collecting import gateway_samples
 from services.compression import asked_coding, compressed
 from services.documentation import Documentation
@@ -21,6 +21,7 @@ from services.middleware import model_to_infer
 from services.observed import Observed, Watch
 from services.operations import Operations, check_ready
 from services.pipelines import Pipelines
+from services.playground_files import PlaygroundFiles
 from services.problems import guarded, unknown_route
 from services.protocol import SERVER_NAME, ModelSpec, find_model, server_metadata
 from services.raw import raw_request
@@ -35,6 +36,7 @@ from stn_core.errors import (
     BadRecipe,
     BadTensor,
     Overloaded,
+    SlowBody,
     TimedOut,
     TooLarge,
     Unavailable,
@@ -94,7 +96,7 @@ class Gateway:
     def routes(self) -> list[ApiRoute]:
         """All routes; where two fit a path, the first one counts."""
         stages_missing = (Unavailable,)
-        refused = (BadBody, BadTensor, BadRecipe, TooLarge, Unsupported, Overloaded, Unavailable, TimedOut)
+        refused = (BadBody, BadTensor, BadRecipe, TooLarge, Unsupported, SlowBody, Overloaded, Unavailable, TimedOut)
         return [
             *of_model(
                 "POST", "/infer", self.infer, "Inference", "The outputs", "InferResponse", refused, "InferRequest"
@@ -114,7 +116,7 @@ class Gateway:
         ]
 
     def _routed(self) -> Starlette:
-        routes = self.routes()
+        routes = self.routes() + PlaygroundFiles().routes()
         routes += Documentation(routes, self._friendly, self._pipelines.specs).routes()
         # Not FastAPI: its models know nothing of the protocol's bodies, raw streams, and each layer costs time.
         served = [(one.path, one.handler, one.method) for one in routes]
@@ -142,7 +144,8 @@ class Gateway:
 
     async def infer(self, request: Request) -> ASGIApp:
         spec = self._model(request)
-        async with Inference(self._pipelines, spec, self._limits) as inference:
+        gone = client_gone(request.receive)
+        async with Inference(self._pipelines, spec, self._limits, gone) as inference:
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
             with self._pipelines.budget.lease() as lease:
                 body = await read_body(headers, request.stream(), self._limits, lease)

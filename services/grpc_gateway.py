@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import grpc
 from google.protobuf.json_format import ParseDict
 
+from services.admission import OPEN_GRPC, Admission
 from services.catalog import (
     LOG_IS_FIXED,
     NOT_TRACED,
@@ -44,8 +45,10 @@ MAX_STREAMED = 8
 _MAX_DETAIL = 2000  # it travels in a header, of which clients take 8 KiB, with up to three bytes for one
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
     404: grpc.StatusCode.NOT_FOUND,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     501: grpc.StatusCode.UNIMPLEMENTED,
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -85,8 +88,9 @@ class _Seen:
 class GrpcGateway:
     """Answers the protocol's methods with ``pipelines``."""
 
-    def __init__(self, pipelines: Pipelines, settings: Settings) -> None:
+    def __init__(self, pipelines: Pipelines, settings: Settings, admission: Admission) -> None:
         self._pipelines = pipelines
+        self._admission = admission
         self._limits = settings.limits
         self._watch = Watch(pipelines.requests, RequestLog(settings.observability.log_requests), Tracing.here)
         self._methods: dict[str, Callable[[bytes], Awaitable[bytes]]] = {
@@ -109,6 +113,8 @@ class GrpcGateway:
         with self._watched(method, given.get(REQUEST_ID), given) as seen:
             trailing = [(REQUEST_ID, seen.request_id)]
             try:
+                if method not in OPEN_GRPC:
+                    self._admission.admit_call(given)
                 if method in _NOT_SERVED:
                     raise Unsupported(_NOT_SERVED[method])
                 encoded = Encoded(await self._methods[method](data))
@@ -177,6 +183,7 @@ class GrpcGateway:
     async def _streamed(self, data: bytes, asked_id: str | None, given: Mapping[str, str]) -> bytes:
         with self._watched("ModelStreamInfer", asked_id, given) as seen:
             try:
+                self._admission.admit_call(given)
                 encoded = streamed(await self._infer(data))
                 seen.is_over = True
                 return encoded

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from services.admission import Admission
     from services.grpc_gateway import GrpcGateway
     from services.pipelines import Pipelines
     from services.settings import Settings
@@ -53,9 +54,9 @@ class GrpcMethods:
     here: ClassVar[GrpcMethods | None] = None
     """Where inference goes by a short cut past Ray, as over HTTP (``services/middleware.py``), if it does."""
 
-    def offer_grpc(self, pipelines: Pipelines, settings: Settings) -> None:
-        """Has the methods answer with ``pipelines``."""
-        self._offered = pipelines, settings
+    def offer_grpc(self, pipelines: Pipelines, settings: Settings, admission: Admission) -> None:
+        """Has the methods answer with ``pipelines`` those whom ``admission`` lets in."""
+        self._offered = pipelines, settings, admission
 
     @cached_property
     def grpc_gateway(self) -> GrpcGateway:

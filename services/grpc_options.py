@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from services.deploy_config import settings_by_application
 from services.grpc_methods import ADD_TO_SERVER, HOST_VARIABLE, SERVICE, grpc_address
-from services.settings import Settings
 from stn_core.errors import InvalidInput
 
 SIZE_VARIABLE = "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE"
@@ -32,7 +32,7 @@ def prepare_grpc(config: dict[str, Any], host: str, port: int | None) -> int | N
     if http_port == grpc_port:
         raise InvalidInput(f"expected a port each for HTTP and gRPC, got {grpc_port} for both; choose another for gRPC")
     os.environ.setdefault(HOST_VARIABLE, host)
-    limits = [settings.limits for settings in _settings(config).values()]
+    limits = [settings.limits for settings in settings_by_application(config).values()]
     # A request's images or an answer's, whichever may be more, and as much again for what comes beside them.
     most_bytes = [2 * max(limit.max_request_bytes, limit.max_decoded_bytes) for limit in limits]
     if most_bytes:
@@ -52,18 +52,7 @@ def grpc_answers(config: dict[str, Any], host: str) -> bool:
         try:
             return all(
                 ask(b"", timeout=_ANSWER_TIMEOUT_S, metadata=(("application", name),)) == _READY
-                for name in _settings(config)
+                for name in settings_by_application(config)
             )
         except grpc.RpcError:
             return False
-
-
-def _settings(config: dict[str, Any]) -> dict[str, Settings]:
-    """The settings of each application of ours, by the application's name."""
-    from services.deploy_config import IMPORT_PATH
-
-    return {
-        application.get("name", "default"): Settings.model_validate(application.get("args") or {})
-        for application in config["applications"]
-        if application.get("import_path") == IMPORT_PATH
-    }

@@ -12,7 +12,7 @@ from services.origin import current
 from services.pipelines import Outcome, Pipelines
 from services.protocol import ModelSpec
 from services.settings import Limits
-from stn_core.errors import BadBody, BadTensor, TimedOut, brief
+from stn_core.errors import BadBody, BadTensor, StnError, TimedOut, brief
 from stn_core.wire import InferRequest
 
 INLINE_BYTES = 256 * 1024
@@ -29,11 +29,15 @@ Encode = Callable[[Columns, str, str, InferRequest, dict[str, str]], Answer]
 class Inference:
     """An ``async with`` block around all that is done for one request; TimedOut ends it when its time is over.
 
-    The request counts as answered if ``run`` was and the block ends without an error, else as failed.
+    The request counts as answered if ``run`` was and the block ends without an error, else as failed. Overloaded where
+    the queue has no room for it. ``gone`` tells whether its client has left.
     """
 
-    def __init__(self, pipelines: Pipelines, spec: ModelSpec, limits: Limits) -> None:
+    def __init__(
+        self, pipelines: Pipelines, spec: ModelSpec, limits: Limits, gone: Callable[[], bool] | None = None
+    ) -> None:
         self._pipelines = pipelines
+        self._arrival = pipelines.arrival(spec, gone)
         self._spec = spec
         self._timeout_s = limits.request_timeout_s
         self._timeout = asyncio.timeout(self._timeout_s)
@@ -44,12 +48,18 @@ class Inference:
             self._origin.model = spec.name
 
     async def __aenter__(self) -> "Inference":
+        try:
+            self._arrival.begin()
+        except StnError:
+            self._count(False)
+            raise
         await self._timeout.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._arrival.end()
         self._count(kind is None)
         try:
             await self._timeout.__aexit__(kind, error, traceback)
@@ -68,7 +78,7 @@ class Inference:
         spec = self._spec
         self._shorten(request)
         _check_outputs(spec, request)
-        outcome = self._outcome = await self._pipelines.infer(spec, request)
+        outcome = self._outcome = await self._pipelines.infer(spec, request, self._arrival)
         self._inferred_ns = perf_counter_ns()
         # Without columns that travelled between stages only.
         outputs = {name: outcome.outputs[name] for name in spec.output_names if name in outcome.outputs}

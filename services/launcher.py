@@ -23,8 +23,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from services.deploy_config import IMPORT_PATH, read_deploy_config
+from services.deploy_config import IMPORT_PATH, our_applications, read_deploy_config, settings_by_application
+from services.edge import limit_bodies
 from services.grpc_options import grpc_answers, prepare_grpc
+from services.keys import read_keys
+from services.ports import INNER_HOST, LOOPBACK, RAYS_NETWORK, behind_haproxy, is_loopback
 from services.processes import adopt_orphans, end_descendants, free_ports, holder_of_port, port_is_free
 from services.stop_signals import StopFlag, StopSignals
 from stn_core.bundle import read_manifest
@@ -40,6 +43,7 @@ _WATCH_S = 5.0
 _HIDDEN_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where "all interfaces" is reached from this machine
 
 _COMMON_ENVIRONMENT = {
+    RAYS_NETWORK: "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
@@ -60,6 +64,7 @@ def serve_config(
     haproxy: bool | None = None,
     startup_timeout_s: float = 300,
     grpc_port: int | None = None,
+    keys: str | None = None,
 ) -> None:
     """Serves the config at ``path`` until SIGINT, SIGTERM or SIGHUP; then ends every process it started.
 
@@ -70,8 +75,8 @@ def serve_config(
 
     ``bundle`` (a name or a path) is served in place of the config's. ``haproxy``: whether HAProxy takes the requests,
     which is many times faster than Ray's own proxy; None takes it where there is one. ``grpc_port``: where gRPC is
-    served too; None leaves that to the config. Raises InvalidInput for a bad config or a port in use, and StnError if
-    the service fails.
+    served too; None leaves that to the config. ``keys``: the file of API keys. Raises
+    InvalidInput for a bad config, broken keys or a port in use, and StnError if the service fails.
     """
     if "ray" in sys.modules:
         raise StnError("serve_config must be called before Ray is imported: Ray reads its environment at import")
@@ -80,12 +85,19 @@ def serve_config(
     with signals as stopping, tempfile.TemporaryDirectory(prefix="stn-", ignore_cleanup_errors=True) as folder:
         adopt_orphans()
         try:
-            os.environ.update(environment(os.environ, folder, haproxy))
+            os.environ.update(environment(os.environ, folder, haproxy, host))
             config = read_deploy_config(path)
-            config["http_options"] = {**config.get("http_options", {}), "host": host, "port": port}
+            inner_host = os.environ.get(INNER_HOST, host)
+            config["http_options"] = {**config.get("http_options", {}), "host": inner_host, "port": port}
             if bundle is not None:
-                _use_bundle(config, bundle)
-            grpc_port = prepare_grpc(config, host, grpc_port)
+                read_manifest(bundle)  # refuses a broken bundle before anything starts
+                _use(config, bundle=bundle)
+            if keys is not None:
+                read_keys(Path(keys))
+                _use(config, access={"keys_file": str(Path(keys).resolve())})
+            limit_bodies(config)
+            _warn_if_open(config, host)
+            grpc_port = prepare_grpc(config, inner_host, grpc_port)
             if grpc_port is not None:
                 _check_port(host, grpc_port)
             _start(config, signals)
@@ -105,10 +117,13 @@ def serve_config(
             _stop()
 
 
-def environment(current: Mapping[str, str], folder: str, haproxy: bool | None = None) -> dict[str, str]:
+def environment(
+    current: Mapping[str, str], folder: str, haproxy: bool | None = None, host: str = LOOPBACK
+) -> dict[str, str]:
     """What must be set before Ray is imported; what ``current`` sets already is left as it is.
 
-    ``folder`` is a private folder for HAProxy's files: its admin socket must not be open to other users.
+    ``folder`` is a private folder for HAProxy's files: its admin socket must not be open to other users. ``host`` is
+    where the service is to be reached.
     """
     wanted = dict(_COMMON_ENVIRONMENT)
     if not any(name in current for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
@@ -121,13 +136,15 @@ def environment(current: Mapping[str, str], folder: str, haproxy: bool | None = 
         wanted |= {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+            "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "300",  # of an hour, who reads no answer holds a connection so long
             "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # a datagram to a Python process for each request
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
             "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
+            **behind_haproxy(folder, current, host),
         }
     return {name: value for name, value in wanted.items() if name not in current}
 
@@ -200,11 +217,27 @@ def _start(config: dict[str, Any], signals: StopSignals) -> None:
         raise Unavailable(f"Ray Serve did not start: {reason} Is the machine overloaded? Try again.") from error
 
 
-def _use_bundle(config: dict[str, Any], bundle: str) -> None:
-    read_manifest(bundle)  # refuses a broken bundle before anything starts
-    for application in config["applications"]:
-        if application.get("import_path") == IMPORT_PATH:
-            application["args"] = {**(application.get("args") or {}), "bundle": bundle}
+def _use(config: dict[str, Any], **given: Any) -> None:
+    """Puts ``given`` in place of what the arguments of our applications say; of a mapping, key by key."""
+    for application in our_applications(config):
+        arguments = application.get("args") or {}
+        merged = {
+            name: {**arguments.get(name, {}), **value} if isinstance(value, dict) else value
+            for name, value in given.items()
+        }
+        application["args"] = {**arguments, **merged}
+
+
+def _warn_if_open(config: dict[str, Any], host: str) -> None:
+    """Says so where a service that others may reach asks nobody for a key."""
+    keyless = [one for one in settings_by_application(config).values() if one.access.keys_file is None]
+    if keyless and not is_loopback(host):
+        print(
+            f"warning: everybody who reaches {host} may use the service, and reads what travels: no API keys are set "
+            "(--keys), and there is no TLS; see docs/security.md",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _cpus_for(config: dict[str, Any]) -> int:
@@ -331,6 +364,7 @@ def main() -> int:
     parser.add_argument("--bundle")
     parser.add_argument("--haproxy", action=argparse.BooleanOptionalAction, default=None)
     parser.add_argument("--grpc-port", type=int)
+    parser.add_argument("--keys")
     arguments = parser.parse_args()
     try:
         serve_config(
@@ -340,6 +374,7 @@ def main() -> int:
             arguments.bundle,
             arguments.haproxy,
             grpc_port=arguments.grpc_port,
+            keys=arguments.keys,
         )
     except StnError as error:
         print(f"error: {error}", file=sys.stderr)

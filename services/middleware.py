@@ -7,19 +7,22 @@ watches over the replica, and uvicorn lets open requests end before it stops. Ot
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import orjson
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.edge import Edge, rays_way
 from services.grpc_methods import bind_grpc
 from services.origin import valid_request_id
 from stn_core.errors import PROBLEM_CONTENT_TYPE, Unavailable
 
+if TYPE_CHECKING:
+    from services.admission import Admission
+
 _ID = b"x-request-id"
 _MODELS, _INFER = "/v2/models/", "/infer"
-_UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
 _READINESS, _RAYS_HEALTH = ("/ready", "/readyz"), "/-/healthz"
 _DRAINING = Unavailable("not ready: the service is stopping, or this replica is; try again soon")
 
@@ -45,9 +48,14 @@ class ShortCut:
 
     gateway: ClassVar[ASGIApp | None] = None
     """Where the short cut leads to, if this process has it."""
+    admission: ClassVar[Admission | None] = None
+    """Whom the gateway of this process lets in, if it asks."""
+    door: ClassVar[ASGIApp | None] = None
+    """That gateway: whoever is not let in hears so from it, which counts that, before Ray reads a body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._edge = Edge.from_environment()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = ShortCut.gateway
@@ -62,7 +70,14 @@ class ShortCut:
             headers = [
                 pair for pair in scope["headers"] if pair[0] != _ID or valid_request_id(pair[1].decode("latin-1"))
             ]
-            scope["headers"] = [*headers, _UNWATCHED]
+            scope["headers"] = rays_way(headers)
+            send = _saying_when(send)
+            if ShortCut.admission is not None and ShortCut.door is not None and ShortCut.admission.refuses(scope):
+                await ShortCut.door(scope, receive, send)
+                return
+            if self._edge is not None:
+                await self._edge.call(self._app, scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
     async def _ray_takes_requests(self, scope: Scope, receive: Receive) -> bool:
@@ -77,6 +92,19 @@ class ShortCut:
         health = {**scope, "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
         await self._app(health, receive, note)
         return statuses != [503]
+
+
+def _saying_when(send: Send) -> Send:
+    """``send``, with ``Retry-After`` in each 503 that has none: Ray's own, of a replica that is full or not there."""
+
+    async def told(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 503:
+            headers = list(message["headers"])
+            if all(name.lower() != b"retry-after" for name, _ in headers):
+                message = {**message, "headers": [*headers, (b"retry-after", b"1")]}
+        await send(message)
+
+    return told
 
 
 async def _refuse(send: Send) -> None:

@@ -94,7 +94,8 @@ def _content(schema: str, bodies: dict[str, tuple[str, dict[str, Any]]]) -> dict
 
 def _path_parameters(route: ApiRoute, specs: dict[str, ModelSpec]) -> Iterable[dict[str, Any]]:
     versions = sorted({spec.version for spec in specs.values()})
-    schemas = {"model": {"enum": list(specs)}, "version": {"enum": versions}, "region": {"type": "string"}}
+    text = {"type": "string"}
+    schemas = {"model": {"enum": list(specs)}, "version": {"enum": versions}, "region": text, "file": text}
     for name, schema in schemas.items():
         if f"{{{name}}}" in route.path:
             yield {"name": name, "in": "path", "required": True, "schema": schema}

@@ -13,6 +13,7 @@ _TITLES = {
     400: "Bad request",
     404: "Not found",
     406: "Not to be had in that form",
+    408: "Came too slowly",
     413: "Too large",
     500: "Internal error",
     501: "Not served",

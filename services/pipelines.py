@@ -24,7 +24,9 @@ from services.inputs import (
 )
 from services.links import LocalLink, StageLink
 from services.protocol import ModelSpec, model_specs
+from services.rates import spend_images
 from services.request_counts import RequestCounts
+from services.room import Arrival
 from services.settings import Settings
 from services.shadow import Shadow
 from services.stages import CLASSIFY, MapStage, Operation, augment_operation
@@ -104,9 +106,10 @@ class Pipelines:
         if "predictor" not in links:  # while one of the two stages has a batch, the other is free for the next
             both = settings.rectifier.max_in_flight_batches + settings.classifier.max_in_flight_batches
             in_flight["predict"] = max(in_flight["predict"], both)
+        timeout_s = settings.limits.request_timeout_s
         self.statistics = {spec.name: ModelStatistics(spec.name, spec.version) for spec in self.specs.values()}
         self._batchers = {
-            name: MicroBatcher(run, settings.stages[stage], in_flight[name], self.statistics[name].add_batch)
+            name: MicroBatcher(run, settings.stages[stage], in_flight[name], self.statistics[name].add_batch, timeout_s)
             for name, (run, stage) in runs.items()
         }
         self._stage_of = {name: stage for name, (_, stage) in runs.items()}
@@ -115,8 +118,13 @@ class Pipelines:
         self._compares = settings.shadow_share > 0
         self._resizes = manifest.rectified_shape != manifest.input_shape
 
-    async def infer(self, spec: ModelSpec, request: InferRequest) -> Outcome:
-        """What one request comes to."""
+    def arrival(self, spec: ModelSpec, gone: Callable[[], bool] | None = None) -> Arrival:
+        """Of a request to the model: refused where it would find no room, before any of it is read."""
+        return self._batchers[spec.name].arrival(gone)
+
+    async def infer(self, spec: ModelSpec, request: InferRequest, arrival: Arrival | None = None) -> Outcome:
+        """What one request comes to; its ``arrival`` ends when it waits for a batch."""
+        spend_images(_images_in(request))
         if spec.name == "straighten":
             done = await self._straightener.infer(request)
             return Outcome(done.outputs, {}, done.images, done.prepared_ns)
@@ -127,7 +135,7 @@ class Pipelines:
             work = await asyncio.get_running_loop().run_in_executor(self._decoding, prepare, request)
         prepared_ns = perf_counter_ns()
         batcher = self._batchers[spec.name]
-        outputs = await batcher.submit(work.operation, work.columns, work.operation.result_bytes)
+        outputs = await batcher.submit(work.operation, work.columns, work.operation.result_bytes, arrival)
         if operation_decides(work.operation):
             outputs = told(outputs)
         if self._compares and spec.name == "predict":
@@ -247,6 +255,12 @@ def read_recipe(request: InferRequest) -> tuple[Recipe, int]:
             "thin-plate spline has no inverse; ask for the other outputs"
         )
     return parsed, seed
+
+
+def _images_in(request: InferRequest) -> int:
+    """The images that ``request`` is about, before anything of it is checked."""
+    about = request.inputs.get("images", request.inputs.get("points"))
+    return len(about) if about is not None and about.ndim else 1
 
 
 def _asked(request: InferRequest) -> set[str]:

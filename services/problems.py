@@ -11,7 +11,16 @@ from starlette.types import ASGIApp
 
 from services.batching import retry_after_header
 from services.origin import current, new_request_id
-from stn_core.errors import PROBLEM_CONTENT_TYPE, BadBody, Overloaded, StnError, Unavailable, shortened
+from stn_core.errors import (
+    PROBLEM_CONTENT_TYPE,
+    BadBody,
+    NotAllowed,
+    Overloaded,
+    SlowBody,
+    StnError,
+    Unavailable,
+    shortened,
+)
 
 logger = logging.getLogger("ray.serve")
 
@@ -59,12 +68,21 @@ async def unknown_route(request: Request, error: Exception) -> Response:
 
 
 def _problem(error: StnError, request: Request) -> Response:
-    document = error.problem(shortened(request.url.path))
-    return Response(orjson.dumps(document), error.status, retry_headers(error), media_type=PROBLEM_CONTENT_TYPE)
+    return problem_answer(error, request.scope["path"])
 
 
-def retry_headers(error: StnError) -> dict[str, str]:
-    """The headers that say when to try again, if that may help."""
+def problem_answer(error: StnError, path: str) -> Response:
+    """The problem document of ``error``, which a request to ``path`` met."""
+    document = error.problem(shortened(path))
+    return Response(orjson.dumps(document), error.status, problem_headers(error), media_type=PROBLEM_CONTENT_TYPE)
+
+
+def problem_headers(error: StnError) -> dict[str, str]:
+    """The headers that say what would help: when to try again, or a key; or that there is no more to say."""
+    if isinstance(error, NotAllowed):
+        return {"www-authenticate": 'Bearer realm="stn-rectify"'}
+    if isinstance(error, SlowBody):
+        return {"connection": "close"}  # or the rest of the body would be waited for
     if isinstance(error, Overloaded):
         return {"retry-after": retry_after_header(error)}
     return {"retry-after": "1"} if isinstance(error, Unavailable) else {}

@@ -1,6 +1,5 @@
 """Triton's routes around inference: what is served and ready, its statistics, and what this service has not."""
 
-import asyncio
 from typing import Any
 
 import orjson
@@ -13,7 +12,7 @@ from services.pipelines import Pipelines
 from services.problems import Handler
 from services.routes import MODEL, ApiRoute, json_answer, of_model
 from services.settings import Limits
-from stn_core.errors import BadBody, Overloaded, TimedOut, TooLarge, Unavailable, UnknownModel, Unsupported, brief
+from stn_core.errors import BadBody, Overloaded, SlowBody, TooLarge, Unavailable, UnknownModel, Unsupported, brief
 
 MAX_BODY_BYTES = 64 * 1024
 """Of a request that only says what to do."""
@@ -30,7 +29,7 @@ class Repository:
 
     def routes(self) -> list[ApiRoute]:
         """The routes of the repository and the statistics; before those of a model, which could be named ``stats``."""
-        reads_body = (BadBody, TooLarge, Overloaded, TimedOut)
+        reads_body = (BadBody, TooLarge, Overloaded, SlowBody)
         return [
             ApiRoute(
                 "POST",
@@ -94,13 +93,8 @@ class Repository:
 
     async def _document(self, request: Request) -> dict[str, Any]:
         """The JSON object in the body; an empty body is an empty one."""
-        patience_s = self._limits.request_timeout_s
-        try:
-            with self._pipelines.budget.lease() as lease:
-                async with asyncio.timeout(patience_s):
-                    body = await read_body(request.headers, request.stream(), self._limits, lease)
-        except TimeoutError:
-            raise TimedOut(f"the body did not come within {patience_s:g} s; send it at once") from None
+        with self._pipelines.budget.lease() as lease:
+            body = await read_body(request.headers, request.stream(), self._limits, lease)
         try:
             document = orjson.loads(body or b"{}")
         except orjson.JSONDecodeError as error:

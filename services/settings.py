@@ -62,6 +62,8 @@ class Limits(_Strict):
     max_spline_terms: PositiveInt = 64 * MIB
     """Pixels of an image times control points of the thin-plate spline that warps it: its cost, in memory and time."""
     request_timeout_s: PositiveFloat = 30.0
+    body_timeout_s: PositiveFloat = 20.0
+    """How long a body may take to come, of the time that the request has."""
 
     @model_validator(mode="after")
     def _one_request_fits(self) -> Self:
@@ -71,6 +73,19 @@ class Limits(_Strict):
                 f"({self.max_request_bytes})"
             )
         return self
+
+
+class Access(_Strict):
+    """Who may ask, and how often; nobody is asked anything unless it says so."""
+
+    keys_file: str | None = None
+    """The path of a file of API keys (``stn keys``); with it, requests without one are refused."""
+    requests_per_s: PositiveFloat | None = None
+    """What each key may send that has no rate of its own; without keys, all callers together."""
+    images_per_s: PositiveFloat | None = None
+    """The same in images."""
+    metrics_without_key: bool = False
+    """Whether ``/metrics`` is open to all who reach the service."""
 
 
 class Traces(StrEnum):
@@ -106,6 +121,7 @@ class Settings(_Strict):
     classifier: StageSettings = StageSettings(placement=Placement.DEPLOYMENT)
     augmenter: StageSettings = StageSettings(max_batch_images=1024, max_in_flight_batches=1, batch_wait_ms=0.0)
     limits: Limits = Limits()
+    access: Access = Access()
     observability: Observability = Observability()
     shadow_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """The share of requests to ``predict`` whose images are classified once more as they came, to compare."""

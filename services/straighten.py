@@ -22,6 +22,8 @@ from stn_core.bundle import Manifest
 from stn_core.canvas import Frame, Wanted, output_window
 from stn_core.errors import BadTensor, brief
 from stn_core.fullsize import FullImage, warp_full
+from stn_core.geometry import Size
+from stn_core.pictures import REQUEST_FORMATS, decode_reduced
 from stn_core.png import encode_png
 from stn_core.resizing import as_input
 from stn_core.tensors import datatype_of
@@ -29,6 +31,8 @@ from stn_core.wire import InferRequest
 
 _AT_ONCE = 2
 """Requests whose images are in memory, decoded; others wait, encoded."""
+_PIXELS_A_SIDE = 8
+"""Of an image that is decoded at a part of its size, for each of the network's: more than enough to make those of."""
 _FASTEST = 1  # of the levels of a PNG, whose makers wait for it
 
 _FOUND = ("label", "probabilities", "decision", "reason", "confidence")
@@ -49,6 +53,9 @@ class _Given(NamedTuple):
     """The images of a request, and what is to be made of them."""
 
     images: list[Array]
+    """The pixels; of those of which none are asked for, maybe fewer than there are."""
+    sizes: list[Size]
+    """Those that the images came with."""
     as_files: bool
     small: Array
     wanted: Wanted
@@ -84,24 +91,33 @@ class Straightener:
     def _read(self, request: InferRequest) -> _Given:
         tensor = request.inputs["images"]
         as_files = datatype_of(tensor) == "BYTES"
-        images = self._decoded(tensor) if as_files else list(read_images(tensor, self._rules))
+        if as_files:
+            images, sizes = self._decoded(tensor, whole=_asks_for_pixels(request))
+        else:
+            images = list(read_images(tensor, self._rules))
+            sizes = [image.shape[:2] for image in images]
         wanted = self._wanted(request.parameters, None if as_files else images[0].shape[:2])
         small = [as_input(image, self._manifest.input_shape, self._threads or 1) for image in images]
-        return _Given(images, as_files, np.stack(small), wanted)
+        return _Given(images, sizes, as_files, np.stack(small), wanted)
 
-    def _decoded(self, tensor: Array) -> list[Array]:
+    def _decoded(self, tensor: Array, whole: bool) -> tuple[list[Array], list[Size]]:
+        """The images and the sizes they have; unless needed ``whole``, large ones at a part of those."""
         if tensor.ndim != 1 or not 0 < len(tensor) <= self._limits.max_images:
             raise BadTensor(
                 f"images: expected BYTES [N], N from 1 to {self._limits.max_images}, an encoded image each, got "
                 f"{list(tensor.shape)}"
             )
-        allowance, images = PixelAllowance(self._limits), []
-        with_opacity = self._manifest.input_shape[2] == 4
+        allowance, images, sizes = PixelAllowance(self._limits), [], []
+        height, width, channels = self._manifest.input_shape
+        with_opacity, at_least = channels == 4, (height * _PIXELS_A_SIDE, width * _PIXELS_A_SIDE)
         for data in tensor.tolist():
             head = read_head(data, self._limits)
             allowance.take(head.pixels * (4 if with_opacity else 1 if head.is_gray else 3))
-            images.append(read_pixels(data, self._limits, with_opacity))
-        return images
+            reduced = None if whole else decode_reduced(data, at_least, REQUEST_FORMATS)
+            image = read_pixels(data, self._limits, with_opacity) if reduced is None else reduced[0]
+            images.append(image)
+            sizes.append((image.shape[0], image.shape[1]) if reduced is None else reduced[1])
+        return images, sizes
 
     def _wanted(self, parameters: dict[str, Any], source: tuple[int, int] | None) -> Wanted:
         """What is asked for; images that come as one array leave as one, of the same size if none is asked for."""
@@ -120,13 +136,12 @@ class Straightener:
         return Wanted(canvas, size, most, self._limits.max_pixels_per_image)
 
     def _make(self, given: _Given, thetas: Array, request: InferRequest) -> dict[str, Array]:
-        asked = {output.name for output in request.outputs or ()}
-        in_pixels = not asked or bool(asked & {"images", "mask"})
+        asked, in_pixels = _asked(request), _asks_for_pixels(request)
         allowance = PixelAllowance(self._limits)
         made: list[FullImage] = []
         windows = []
-        for image, theta in zip(given.images, thetas, strict=True):
-            window = output_window(theta, self._frame(image), given.wanted)
+        for image, size, theta in zip(given.images, given.sizes, thetas, strict=True):
+            window = output_window(theta, self._frame(size), given.wanted)
             windows.append(window)
             if in_pixels:
                 allowance.take(window.size[0] * window.size[1] * image.shape[2] * image.itemsize)
@@ -135,13 +150,22 @@ class Straightener:
         outputs = {
             "theta": np.stack([window.theta for window in windows]),
             "rectified_size": np.array([window.size for window in windows], np.int64),
-            "source_size": np.array([image.shape[:2] for image in given.images], np.int64),
+            "source_size": np.array(given.sizes, np.int64),
         }
         return {**outputs, **_pictures(made, given.as_files)}
 
-    def _frame(self, image: Array) -> Frame:
+    def _frame(self, size: Size) -> Frame:
         input_size = self._manifest.input_shape[:2]
-        return Frame((image.shape[0], image.shape[1]), input_size, self._manifest.rectified_size or input_size)
+        return Frame(size, input_size, self._manifest.rectified_size or input_size)
+
+
+def _asked(request: InferRequest) -> set[str]:
+    return {output.name for output in request.outputs or ()}
+
+
+def _asks_for_pixels(request: InferRequest) -> bool:
+    asked = _asked(request)
+    return not asked or bool(asked & {"images", "mask"})
 
 
 def _pictures(made: list[FullImage], as_files: bool) -> dict[str, Array]:

@@ -14,6 +14,7 @@ from stn_cli import (  # noqa: F401  each adds a command
     demo,
     evaluate,
     export,
+    keys,
     map,
     predict,
     rectify,

@@ -28,6 +28,9 @@ def serve(
     grpc_port: Annotated[
         int | None, typer.Option(min=1, max=65_535, help="Serve gRPC too, at this port; default: as the config says.")
     ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="The file of API keys (stn keys); default: as the config says, or none.")
+    ] = None,
 ) -> None:
     """Run the localization/warp service and the classifier service over HTTP; Ctrl-C stops all of it."""
     from services.deploy_config import shipped_configs
@@ -37,7 +40,15 @@ def serve(
     path = configs.get(config, Path(config))
     if not path.is_file():
         raise InvalidInput(f"--config: expected {', '.join(sorted(configs))} or a file, got {config!r}")
-    serve_config(path, port=port, host=host, bundle=_absolute(bundle), haproxy=haproxy, grpc_port=grpc_port)
+    serve_config(
+        path,
+        port=port,
+        host=host,
+        bundle=_absolute(bundle),
+        haproxy=haproxy,
+        grpc_port=grpc_port,
+        keys=None if keys is None else str(keys),
+    )
 
 
 def _absolute(bundle: str | None) -> str | None:

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from stn_core.confidence import DECISION_FILE, Calibration, parse_calibration
 from stn_core.errors import BadBundle
 from stn_core.geometry import Size
+from stn_core.keras_weights import check_weights
 from stn_core.recipes import Recipe
 from stn_core.transforms import THETA_SHAPES, FamilyName
 
@@ -143,6 +144,7 @@ def load_network(source: str | Path, network: str) -> Any:
 def load_keras(path: Path) -> Any:
     """A ``.keras`` file saved by tf_keras; BadBundle if it is none, or names code that is not Keras' own or ours."""
     _refuse_foreign_code(path)
+    check_weights(path)
     import tf_keras
 
     import stn_core.layers

@@ -8,14 +8,17 @@
     │   ├── BadData               400  bad-data          a data set is missing or broken
     │   └── BadBundle             400  bad-bundle        a model on disk is missing, broken or foreign
     ├── TrainingFailed            500  training-failed   in stn_core.training; never over HTTP
+    ├── NotAllowed              401  not-allowed       no API key, or none that holds
     ├── UnknownModel              404  unknown-model
     ├── UnknownRecipe             404  unknown-recipe
     ├── NotAcceptable             406  not-acceptable    the answer cannot be had in the form asked for
     ├── TooLarge                  413  too-large
     ├── Unsupported               501  unsupported
     ├── Overloaded                503  overloaded        try again after ``retry_after_s``
+    │   └── RateLimited           429  rate-limited      more than this caller may send
     ├── Unavailable               503  unavailable       a stage of the service is not there
     └── TimedOut                  504  timed-out
+        └── SlowBody              408  slow-body         the request itself took too long to come
 
 A message says what was expected, what came, and what to do. Over HTTP an error is one RFC 9457 problem document with
 an extra ``error`` key, which v2 protocol clients read.
@@ -89,6 +92,13 @@ class BadBundle(InvalidInput):
     code = "bad-bundle"
 
 
+class NotAllowed(StnError):
+    """The service, or a proxy before it, wants an API key, or another one."""
+
+    status = 401
+    code = "not-allowed"
+
+
 class UnknownModel(StnError):
     status = 404
     code = "unknown-model"
@@ -125,6 +135,13 @@ class Overloaded(StnError):
         self.retry_after_s = retry_after_s
 
 
+class RateLimited(Overloaded):
+    """The caller sent more than it may; ``retry_after_s`` says when to try again."""
+
+    status = 429
+    code = "rate-limited"
+
+
 class Unavailable(StnError):
     status = 503
     code = "unavailable"
@@ -133,6 +150,11 @@ class Unavailable(StnError):
 class TimedOut(StnError):
     status = 504
     code = "timed-out"
+
+
+class SlowBody(TimedOut):
+    status = 408
+    code = "slow-body"
 
 
 def brief(value: object) -> str:

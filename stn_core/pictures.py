@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stn_core.errors import InvalidInput, StnError, TooLarge, shortened
-from stn_core.plain_pictures import plain_picture, plain_pixels
+from stn_core.plain_pictures import Plain, Shrink, plain_picture, plain_pixels
 from stn_core.resizing import in_channels, resized
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ REQUEST_FORMATS = ("PNG", "JPEG")
 FILE_FORMATS = (*REQUEST_FORMATS, "BMP", "GIF", "WEBP", "TIFF", "PPM")
 CHANNELS = (1, 3, 4)
 MAX_PIXELS = 2**26
+_SHRINKS: tuple[Shrink, ...] = (8, 4, 2)
 _SIXTEEN_BITS = 65535
 _ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that exchange width and height
 
@@ -68,6 +69,30 @@ def decode_picture(
     if channels is None and (pixels == pixels[..., :1]).all():
         pixels = pixels[..., 0]
     return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def decode_reduced(
+    data: bytes, at_least: Size, formats: Collection[str] = FILE_FORMATS
+) -> tuple[NDArray[np.uint8], Size] | None:
+    """A JPEG's pixels ``[h, w, C]`` at a half, a quarter or an eighth of its sides, and its own size (height, width).
+
+    Each pixel is about the mean of those it stands for. No side is shorter than that of ``at_least``; C is 1 where all
+    is gray, else 3. None where the file is no plain JPEG, or too small, or has sides that do not divide so.
+    """
+    plain = plain_picture(data, formats)
+    if plain is None or plain.kind != "JPEG":
+        return None
+    shrink = next((by for by in _SHRINKS if _divides(plain, by, at_least)), None)
+    pixels = None if shrink is None else plain_pixels(plain, gray=False, shrink=shrink)
+    if pixels is None:
+        return None
+    gray = pixels.ndim == 2 or bool((pixels == pixels[..., :1]).all())
+    return (pixels.reshape(*pixels.shape[:2], -1)[..., :1] if gray else pixels), (plain.height, plain.width)
+
+
+def _divides(plain: Plain, by: int, at_least: Size) -> bool:
+    sides = (plain.height, plain.width)
+    return all(side % by == 0 and side // by >= least for side, least in zip(sides, at_least, strict=True))
 
 
 def picture_size(path: Path, formats: Collection[str] = FILE_FORMATS) -> Size:

@@ -6,6 +6,10 @@ Digits are real ones, 28 x 28 px in PNG; photos are smooth random pictures in co
 shipped bundle, of one channel, reads as gray. The service warps them, or predicts digits, and answers with binary
 tensors. Decoding alone is the service's own decoder in two processes or two threads, whichever is faster. As the work
 that is asked for may cost more than the files do, there is decoding with the same work after it, in process, too.
+
+Camera pictures, of 1080p and of 12 megapixels, are one a request, and asked for by ``straighten``: theta and label
+alone, for which the service decodes a part of a JPEG, or the straightened picture, as a PNG. Decoding alone is that of
+the whole picture in colour.
 """
 
 from __future__ import annotations
@@ -28,10 +32,15 @@ from servers import service, v2_request
 
 from stn_core.datasets import sample_digits
 from stn_core.engine import Engine
+from stn_core.fullsize import rectify_full
 from stn_core.pictures import REQUEST_FORMATS, decode_picture
+from stn_core.png import encode_png
 
 DEFAULTS = {"rounds": 7, "seconds": 4.0}
-WORKERS, CONNECTIONS, CHANNELS = 2, 8, 1
+WORKERS = 2
+CHANNELS = {"digits": 1, "photos": 1, "1080p": 3, "12 MP": 3}
+CAMERA_SIZES = {"1080p": (1080, 1920), "12 MP": (3000, 4000)}
+GRAIN = 6  # of a camera, in levels: smooth pictures would be files of almost nothing
 DIGITS, PHOTOS = 64, 16
 PHOTO_SIDE_PX, SMOOTH_SIDE_PX, QUALITY, SEED = 224, 12, 90, 2_017
 SHARE = 0.8
@@ -46,6 +55,7 @@ class Way(NamedTuple):
     kind: str
     beside: str
     target: float | None
+    connections: int = 8
 
     @property
     def name(self) -> str:
@@ -59,12 +69,15 @@ WAYS = (
     Way("warp", "digits", "decode and warp", None),
     Way("warp", "photos", "decode and warp", None),
     Way("predict", "digits", "decode and predict", None),
+    Way("label", "1080p", "decode", SHARE, 4),
+    Way("label", "12 MP", "decode", SHARE, 4),
+    Way("straighten", "1080p", "decode and straighten", None, 4),
 )
 
 
 def measure(rounds: int, seconds: float) -> dict[str, Any]:
     """Microseconds a picture of each way, and how the service compares."""
-    files = {"digits": digit_files(), "photos": photo_files()}
+    files = {"digits": digit_files(), "photos": photo_files(), **{kind: camera_file(kind) for kind in CAMERA_SIZES}}
     found: dict[str, list[float]] = defaultdict(list)
     with (
         service("embedded") as running,
@@ -73,10 +86,10 @@ def measure(rounds: int, seconds: float) -> dict[str, Any]:
     ):
         for _ in range(rounds):
             for beside, kind in dict.fromkeys((way.beside, way.kind) for way in WAYS):
-                us = [_alone_us(pool, WORK[beside], files[kind], seconds / 2) for pool in (processes, threads)]
+                us = [_alone_us(pool, WORK[beside], kind, files[kind], seconds / 2) for pool in (processes, threads)]
                 found[f"{beside} {kind}"].append(min(us))
-            for model, kind in dict.fromkeys((way.model, way.kind) for way in WAYS):
-                plan = Plan(running.port, CONNECTIONS, seconds, len(files[kind]))
+            for model, kind, connections in dict.fromkeys((way.model, way.kind, way.connections) for way in WAYS):
+                plan = Plan(running.port, connections, seconds, len(files[kind]))
                 found[f"{model} {kind}"].append(1e6 / load(request(model, files[kind]), plan)["images_s"])
     part = results(found, [Comparison(way.name, f"{way.beside} {way.kind}", way.target) for way in WAYS])
     show("Pictures in files", part)
@@ -97,6 +110,16 @@ def photo_files() -> Files:
     return tuple(_encoded(np.asarray(picture), "JPEG", quality=QUALITY) for picture in smooth)
 
 
+def camera_file(kind: str) -> Files:
+    """One picture in colour of a camera's size, with grain, in JPEG."""
+    generator = np.random.default_rng(SEED)
+    height, width = CAMERA_SIZES[kind]
+    small = generator.integers(0, 256, (SMOOTH_SIDE_PX, SMOOTH_SIDE_PX, 3), np.uint8)
+    smooth = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+    grainy = smooth + generator.normal(0, GRAIN, (height, width, 1))
+    return (_encoded(grainy.clip(0, 255).astype(np.uint8), "JPEG", quality=QUALITY),)
+
+
 def _encoded(pixels: NDArray[np.uint8], kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
@@ -108,6 +131,9 @@ def request(model: str, files: Files) -> bytes:
     tensor = np.array(files, dtype=object)
     if model == "predict":
         return v2_request(model, {"images": tensor}, ("label", "probabilities"))
+    if model in ("label", "straighten"):
+        wanted = ("theta", "label") if model == "label" else ("theta", "label", "images")
+        return v2_request("straighten", {"images": tensor}, wanted)
     return v2_request(model, {"images": tensor, "theta": _shift(len(files))}, ("images",))
 
 
@@ -115,29 +141,47 @@ def _shift(count: int) -> NDArray[np.float32]:
     return np.tile(np.array([[1, 0, 0.1], [0, 1, 0.1]], np.float32), (count, 1, 1))
 
 
-def _alone_us(pool: Executor, work: Callable[[Files, float], int], files: Files, seconds: float) -> float:
+Work = Callable[[str, Files, float], int]
+
+
+def _alone_us(pool: Executor, work: Work, kind: str, files: Files, seconds: float) -> float:
     """Microseconds a picture of ``work`` by all workers at once."""
-    list(pool.map(work, [files] * WORKERS, [0.0] * WORKERS))  # the first time imports and loads
+    list(pool.map(work, [kind] * WORKERS, [files] * WORKERS, [0.0] * WORKERS))  # the first time imports and loads
     started_s = perf_counter()
-    done = sum(pool.map(work, [files] * WORKERS, [seconds] * WORKERS))
+    done = sum(pool.map(work, [kind] * WORKERS, [files] * WORKERS, [seconds] * WORKERS))
     return 1e6 * (perf_counter() - started_s) / done
 
 
-def _decode_for(files: Files, seconds: float) -> int:
-    return _repeated(lambda: _decode(files), len(files), seconds)
+def _decode_for(kind: str, files: Files, seconds: float) -> int:
+    return _repeated(lambda: _decode(kind, files), len(files), seconds)
 
 
-def _warp_for(files: Files, seconds: float) -> int:
+def _warp_for(kind: str, files: Files, seconds: float) -> int:
     engine, theta = _engine(), _shift(len(files))
-    return _repeated(lambda: engine.warp(np.stack(_decode(files)), theta), len(files), seconds)
+    return _repeated(lambda: engine.warp(np.stack(_decode(kind, files)), theta), len(files), seconds)
 
 
-def _predict_for(files: Files, seconds: float) -> int:
+def _predict_for(kind: str, files: Files, seconds: float) -> int:
     engine = _engine()
-    return _repeated(lambda: engine.classify(engine.rectify(np.stack(_decode(files)))[0]), len(files), seconds)
+    return _repeated(lambda: engine.classify(engine.rectify(np.stack(_decode(kind, files)))[0]), len(files), seconds)
 
 
-WORK = {"decode": _decode_for, "decode and warp": _warp_for, "decode and predict": _predict_for}
+def _straighten_for(kind: str, files: Files, seconds: float) -> int:
+    engine = _engine()
+
+    def straighten() -> None:
+        for straight in rectify_full(engine, _decode(kind, files), threads=1):
+            encode_png(straight.image, level=1)
+
+    return _repeated(straighten, len(files), seconds)
+
+
+WORK: dict[str, Work] = {
+    "decode": _decode_for,
+    "decode and warp": _warp_for,
+    "decode and predict": _predict_for,
+    "decode and straighten": _straighten_for,
+}
 
 
 def _repeated(run: Callable[[], object], items: int, seconds: float) -> int:
@@ -150,8 +194,8 @@ def _repeated(run: Callable[[], object], items: int, seconds: float) -> int:
             return done
 
 
-def _decode(files: Files) -> Sequence[NDArray[np.uint8]]:
-    return [decode_picture(data, channels=CHANNELS, formats=REQUEST_FORMATS) for data in files]
+def _decode(kind: str, files: Files) -> Sequence[NDArray[np.uint8]]:
+    return [decode_picture(data, channels=CHANNELS[kind], formats=REQUEST_FORMATS) for data in files]
 
 
 @cache

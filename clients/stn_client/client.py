@@ -33,7 +33,8 @@ class Client(Connected[Link]):
     each an array, a PIL image, the bytes of a PNG or JPEG, or a path; or the path of a folder or a pattern. They are
     split into requests that the service takes, ``in_flight`` of them at a time, and results keep their order.
 
-    A full or restarting service is tried again ``retries`` times. Errors are those of ``stn_core.errors``, with
+    A service that fails or restarts is tried again ``retries`` times; one that says when to come again, until the
+    pauses of a request come to ``patience_s``. Errors are those of ``stn_core.errors``, with
     ``ConnectionFailed``, ``NotAllowed`` and ``BadAnswer`` of ``stn_client.errors``.
     """
 

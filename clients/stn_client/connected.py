@@ -32,6 +32,7 @@ class Connected(Generic[L]):
         read_timeout_s: float = 60.0,
         deadline_s: float | None = None,
         retries: int = Retry.retries,
+        patience_s: float = Retry.patience_s,
         in_flight: int = 4,
     ) -> None:
         address = Address.of(url, api_key, headers)
@@ -45,7 +46,7 @@ class Connected(Generic[L]):
         if deadline_s is not None:
             Deadline(deadline_s)  # checks it
         self._settings = Settings(address, verify, transport, connect_timeout_s, read_timeout_s)
-        self._calls = Calls(Retry(retries), deadline_s)
+        self._calls = Calls(Retry(retries, patience_s), deadline_s)
         self._in_flight = in_flight
         self._made: tuple[int, L] = os.getpid(), self._new_link()
 

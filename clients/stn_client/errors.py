@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from stn_core.errors import StnError, Unavailable
+from stn_core.errors import NotAllowed, StnError, Unavailable
+
+__all__ = ["BadAnswer", "ConnectionFailed", "NotAllowed"]
 
 
 class ConnectionFailed(Unavailable):
@@ -10,13 +12,6 @@ class ConnectionFailed(Unavailable):
 
     status = 503
     code = "connection-failed"
-
-
-class NotAllowed(StnError):
-    """The service, or a proxy before it, wants an API key, or another one."""
-
-    status = 401
-    code = "not-allowed"
 
 
 class BadAnswer(StnError):

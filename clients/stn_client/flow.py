@@ -99,25 +99,36 @@ Flow: TypeAlias = Generator[Step, Any, T]
 
 @dataclass(frozen=True)
 class Retry:
-    """How often a request is sent again, and when: exponential backoff with jitter, never before ``Retry-After``.
+    """How often a request is sent again, and when: exponential backoff with jitter, or after ``Retry-After``.
 
-    A server that asks for more than ``max_pause_s`` is not waited for: the caller gets the error and its
-    ``retry_after_s`` and can decide.
+    A full service that says when to come again is asked again until the pauses come to ``patience_s``: it is alive, and
+    ten who want its place are no reason to give up. A server that asks for more than ``max_pause_s`` is not waited for:
+    the caller gets the error and its ``retry_after_s`` and can decide.
     """
 
     retries: int = 4
+    patience_s: float = 120.0
     first_pause_s: float = 0.2
     max_pause_s: float = 10.0
     random: Callable[[], float] = random.random
 
-    def pause_s(self, attempt: int, repeat: Repeat, retry_after_s: float | None) -> float | None:
-        """Seconds to wait after attempt number ``attempt`` (from 0) failed; None to give up."""
-        if repeat is Repeat.NEVER or attempt >= self.retries or (retry_after_s or 0) > self.max_pause_s:
+    def pause_s(self, attempt: int, repeat: Repeat, retry_after_s: float | None, waited_s: float = 0.0) -> float | None:
+        """Seconds to wait after failure number ``attempt`` (from 0); None to give up.
+
+        ``waited_s``: the pauses before. Where the service says when to come again, the number does not count.
+        """
+        if repeat is Repeat.NEVER or self.retries == 0 or (retry_after_s or 0) > self.max_pause_s:
+            return None
+        scatter: float = 1.0 + 0.5 * self.random()
+        if retry_after_s:
+            pause_s: float = scatter * max(retry_after_s, self.first_pause_s)
+            return pause_s if waited_s + pause_s <= self.patience_s else None
+        if attempt >= self.retries:
             return None
         if repeat is Repeat.AT_ONCE and attempt == 0:
             return 0.0
         backoff_s: float = min(self.max_pause_s, self.first_pause_s * 2**attempt)
-        return max(backoff_s, retry_after_s or 0.0) * (1.0 + 0.5 * self.random())
+        return scatter * backoff_s
 
 
 def exchange(request: Request, retry: Retry, read: Callable[[Response], T]) -> Flow[T]:
@@ -136,7 +147,7 @@ def exchange(request: Request, retry: Retry, read: Callable[[Response], T]) -> F
 
 
 def _tried(request: Request, retry: Retry, read: Callable[[Response], T]) -> Flow[T]:
-    attempt, deadline = 0, request.deadline
+    attempt, waited_s, deadline = 0, 0.0, request.deadline
     error: StnError | None = None
     while True:
         if deadline is not None and deadline.left_s() <= 0:
@@ -151,14 +162,15 @@ def _tried(request: Request, retry: Retry, read: Callable[[Response], T]) -> Flo
             retry_after_s = _retry_after_s(answer.headers.get("retry-after"))
             error = error_of(answer, retry_after_s)
             repeat = Repeat.LATER if answer.status in REPEATED_STATUSES else Repeat.NEVER
-        pause_s = retry.pause_s(attempt, repeat, retry_after_s)
+        pause_s = retry.pause_s(attempt, repeat, retry_after_s, waited_s)
         if pause_s is None:
             raise error
         if deadline is not None and pause_s >= deadline.left_s():
             raise deadline.passed(error)
         if pause_s > 0:
             yield Pause(pause_s)
-        attempt += 1
+        waited_s += pause_s
+        attempt += not retry_after_s
 
 
 def error_of(response: Response, retry_after_s: float | None = None) -> StnError:
@@ -172,7 +184,7 @@ def error_of(response: Response, retry_after_s: float | None = None) -> StnError
     if response.status in REFUSED_STATUSES and type(error) is InvalidInput:  # of no code that we know
         return NotAllowed(error.detail)
     if isinstance(error, Overloaded) and retry_after_s is not None:
-        return Overloaded(error.detail, retry_after_s)
+        return type(error)(error.detail, retry_after_s)
     return error
 
 

@@ -21,7 +21,7 @@ class Network(NamedTuple):
     """A network with one input and one output, loaded twice."""
 
     single: Any
-    """For one image, in one thread: with the batch size known nothing is left to be worked out while it runs."""
+    """For one image: with the batch size known nothing is left to be worked out while it runs."""
     batch: Any
     """For batches of any size."""
 
@@ -74,7 +74,8 @@ def _network(folder: Path, manifest: Manifest, network: str, threads: int) -> Ne
         found = [one.name for one in batch.get_inputs()]
         if found != ["images"] or len(batch.get_outputs()) != 1:
             raise BadBundle(f"{folder / name}: expected one input, images, and one output, got the inputs {found}")
-        return Network(_session(file, 1, batch_side=batch.get_inputs()[0].shape[0]), batch)
+        alone = threads if network == "localization" else 1
+        return Network(_session(file, alone, batch_side=batch.get_inputs()[0].shape[0]), batch)
     except BadBundle:
         raise
     except Exception as error:  # ONNX Runtime's own errors have no common base
@@ -82,15 +83,19 @@ def _network(folder: Path, manifest: Manifest, network: str, threads: int) -> Ne
 
 
 def _session(file: bytes, threads: int, batch_side: object = None) -> Any:
-    """A session of ``threads`` threads; ``batch_side``, the name of the batch's side, fixes it to one image."""
+    """A session of ``threads`` threads; ``batch_side``, the name of the batch's side, fixes it to one image.
+
+    Threads wait for more by spinning, in the way of the network that runs next: so they stop with a batch. One image is
+    done sooner than they wake; of its networks the localization alone is worth more than one thread.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Or one network's threads, which wait for more by spinning, would be in the way of the network that runs next.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     if isinstance(batch_side, str):
         options.add_free_dimension_override_by_name(batch_side, 1)
+    else:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 

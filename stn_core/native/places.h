@@ -10,6 +10,11 @@
 
 #define RUN 32 /* output pixels of a row whose places are computed at once */
 
+/* Written as vectors, as a compiler that knows the count would make single products of the loop. */
+#define LANES 16
+typedef float Lanes __attribute__((vector_size(LANES * sizeof(float))));
+static const Lanes FIRST_STEPS = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 typedef enum { AFFINE, HOMOGRAPHY, GIVEN } Kind;
 
 typedef struct {
@@ -53,7 +58,8 @@ INLINE void map_of_image(Source source, int64_t n, Shape in, int64_t out_height,
         map_of(source.thetas + (source.kind == AFFINE ? 6 : 9) * n, source.kind, in, out_height, out_width, m);
 }
 
-/* Where `count` pixels of row i, from column j on, are read, by the image's map m; `at` counts the pixels before it. */
+/* Where `count` pixels of row i, from column j on, are read, by the image's map m; `at` counts the pixels before it. There
+   is room for RUN of them, and of those beyond `count` some may be written too. */
 INLINE void locate(Source source, const double *m, int64_t i, int64_t j, int64_t at, int count, float *x, float *y) {
     if (source.kind == GIVEN) {
         memcpy(x, source.x + at + j, count * sizeof(float));
@@ -63,9 +69,10 @@ INLINE void locate(Source source, const double *m, int64_t i, int64_t j, int64_t
     const float x0 = (float)(m[0] * j + m[1] * i + m[2]), y0 = (float)(m[3] * j + m[4] * i + m[5]);
     const float dx = (float)m[0], dy = (float)m[3];
     if (source.kind == AFFINE) {
-        for (int k = 0; k < count; k++) {
-            x[k] = dx * k + x0;
-            y[k] = dy * k + y0;
+        for (int k = 0; k < count; k += LANES) {
+            const Lanes steps = FIRST_STEPS + (float)k, places_x = dx * steps + x0, places_y = dy * steps + y0;
+            memcpy(x + k, &places_x, sizeof places_x);
+            memcpy(y + k, &places_y, sizeof places_y);
         }
         return;
     }

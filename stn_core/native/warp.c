@@ -179,11 +179,9 @@ INLINE void read_border(const void *image, int bytes, Shape in, const float *x, 
     }
 }
 
-/* The image as floats with a rim of fill: one pixel left and above, two right and below. */
-INLINE void copy_with_rim(const void *image, int bytes, Shape in, float fill, float *rimmed) {
+/* The image as floats within its rim of fill: one pixel left and above, two right and below. */
+INLINE void copy_into_rim(const void *image, int bytes, Shape in, float *rimmed) {
     const int64_t row_values = in.width * in.channels, stride = (in.width + 3) * in.channels;
-    for (int64_t at = 0; at < stride * (in.height + 3) + 4; at++)
-        rimmed[at] = fill;
     for (int64_t i = 0; i < in.height; i++) {
         float *to = rimmed + (i + 1) * stride + in.channels;
         for (int64_t at = 0; at < row_values; at++)
@@ -193,20 +191,82 @@ INLINE void copy_with_rim(const void *image, int bytes, Shape in, float fill, fl
 
 INLINE int64_t rimmed_values(Shape in) { return (in.width + 3) * (in.height + 3) * in.channels + 4; }
 
-/* One output row: `image` is that of its image n, or the copy of it with a rim; `at` counts the pixels before it. */
+/* `count` floats, all `fill`; NULL if there is no memory. */
+INLINE float *filled(int64_t count, float fill) {
+    float *values = malloc(count * sizeof(float));
+    for (int64_t at = 0; values && at < count; at++)
+        values[at] = fill;
+    return values;
+}
+
+/* Pixels of one channel from a copy with a rim: as read_inside does it, but with a neighbour and the one right of it in
+   one load. `lanes` are multiples of four. */
+INLINE void read_rimmed(const float *rimmed, int64_t stride, const float *x, const float *y, int lanes, float *found) {
+#ifdef __SSE4_1__
+    int32_t at[RUN];
+    float right[RUN], down[RUN];
+    for (int k = 0; k < lanes; k++) {
+        const int32_t column = (int32_t)x[k], row = (int32_t)y[k];
+        at[k] = row * (int32_t)stride + column;
+        right[k] = x[k] - column;
+        down[k] = y[k] - row;
+    }
+    for (int k = 0; k < lanes; k += 4) {
+        Four pairs[4]; /* the upper neighbours of two pixels and of two more, and the lower ones */
+        for (int half = 0; half < 4; half++) {
+            const float *from = rimmed + (half < 2 ? 0 : stride);
+            const int first = k + half % 2 * 2;
+            const __m128 one = _mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(from + at[first])));
+            pairs[half] = (Four)_mm_loadh_pi(one, (const __m64 *)(from + at[first + 1]));
+        }
+        const Four across = (Four)_mm_loadu_ps(right + k), along = (Four)_mm_loadu_ps(down + k);
+        Four rows[2];
+        for (int row = 0; row < 2; row++) {
+            const __m128 a = (__m128)pairs[2 * row], b = (__m128)pairs[2 * row + 1];
+            const Four lefts = (Four)_mm_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0));
+            const Four rights = (Four)_mm_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1));
+            rows[row] = (1 - across) * lefts + across * rights;
+        }
+        _mm_storeu_ps(found + k, (__m128)((1 - along) * rows[0] + along * rows[1]));
+    }
+#else
+    read_inside(rimmed, 0, stride, 1, x, y, lanes, found, 0, 0);
+#endif
+}
+
+/* Up to `lanes` pixels of one output row, from column j on, read from a copy with a rim; `at` counts the pixels before
+   them. All lanes are computed, those beyond the row's end too, as vectors know no odd ends. */
+INLINE void small_run(const float *rimmed, Shape in, Source source, const double *map, int64_t i, int64_t j, int lanes,
+                      int count, void *out, int bytes, int64_t at) {
+    float x[RUN] = {0}, y[RUN] = {0}, found[RUN];
+    const float right = (float)in.width + 1, bottom = (float)in.height + 1;
+    locate(source, map, i, j, at - j, count, x, y);
+    for (int k = 0; k < lanes; k++) { /* what is outside, and NaN, to the rim */
+        const float x_rim = x[k] + 1, y_rim = y[k] + 1;
+        x[k] = x_rim > 0 ? (x_rim < right ? x_rim : right) : 0;
+        y[k] = y_rim > 0 ? (y_rim < bottom ? y_rim : bottom) : 0;
+    }
+    if (in.channels > 1) {
+        read_inside(rimmed, 0, in.width + 3, in.channels, x, y, count, out, bytes, at * in.channels);
+        return;
+    }
+    read_rimmed(rimmed, in.width + 3, x, y, lanes, found);
+    if (!bytes)
+        memcpy((float *)out + at, found, count * sizeof(float));
+    else
+        for (int k = 0; k < count; k++)
+            put(out, 1, at + k, found[k]);
+}
+
+/* One output row, read from a copy with a rim; `at` counts the pixels before it. */
 INLINE void small_row(const float *rimmed, Shape in, Source source, const double *map, int64_t i, int64_t width, void *out,
                       int bytes, int64_t at) {
-    float x[RUN], y[RUN];
-    const float right = (float)in.width + 1, bottom = (float)in.height + 1;
     for (int64_t j = 0; j < width; j += RUN) {
         const int count = (int)(width - j < RUN ? width - j : RUN);
-        locate(source, map, i, j, at, count, x, y);
-        for (int k = 0; k < count; k++) { /* what is outside, and NaN, to the rim */
-            const float x_rim = x[k] + 1, y_rim = y[k] + 1;
-            x[k] = x_rim > 0 ? (x_rim < right ? x_rim : right) : 0;
-            y[k] = y_rim > 0 ? (y_rim < bottom ? y_rim : bottom) : 0;
-        }
-        read_inside(rimmed, 0, in.width + 3, in.channels, x, y, count, out, bytes, (at + j) * in.channels);
+        if (count > RUN / 2)
+            small_run(rimmed, in, source, map, i, j, RUN, count, out, bytes, at + j);
+        else
+            small_run(rimmed, in, source, map, i, j, RUN / 2, count, out, bytes, at + j);
     }
 }
 
@@ -271,23 +331,27 @@ INLINE int warp_rows(const void *images, int bytes, Shape in, Source source, voi
     const int64_t in_values = in.height * in.width * in.channels, value_bytes = bytes ? 1 : sizeof(float);
     double map[9] = {0};
     float *rimmed = NULL;
-    if (in_values <= SMALL_VALUES && !(rimmed = malloc(rimmed_values(in) * sizeof(float))))
+    if (in_values <= SMALL_VALUES && !(rimmed = filled(rimmed_values(in), fill)))
         return -1;
-    for (int64_t row = first_row, next; row < last_row; row = next) {
-        const int64_t n = row / out_height, i = row % out_height, at = row * out_width;
+    int64_t n = first_row / out_height, i = first_row % out_height;
+    for (int64_t row = first_row, rows; row < last_row; row += rows) {
+        const int64_t at = row * out_width;
         const void *image = (const char *)images + n * in_values * value_bytes;
         if (i == 0 || row == first_row)
             map_of_image(source, n, in, out_height, out_width, map);
-        next = row + 1;
+        rows = 1;
         if (rimmed) {
             if (i == 0 || row == first_row)
-                copy_with_rim(image, bytes, in, fill, rimmed);
+                copy_into_rim(image, bytes, in, rimmed);
             small_row(rimmed, in, source, map, i, out_width, out, bytes, at);
         } else {
             const int64_t left = out_height - i < last_row - row ? out_height - i : last_row - row;
-            const int64_t rows = left < TILE_HEIGHT ? left : TILE_HEIGHT;
+            rows = left < TILE_HEIGHT ? left : TILE_HEIGHT;
             large_rows(image, bytes, in, source, map, i, i + rows, out_width, out, at, fill);
-            next = row + rows;
+        }
+        if ((i += rows) == out_height) {
+            i = 0;
+            n++;
         }
     }
     free(rimmed);

@@ -100,6 +100,9 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
 
 def _first_problems(error: ValidationError, most: int = 3) -> str:
     problems = error.errors(include_url=False, include_input=False)
+    # What is wrong with a step is also a missing item of the list that it stands in: only the innermost says why.
+    outer = {problem["loc"][:depth] for problem in problems for depth in range(len(problem["loc"]))}
+    problems = [problem for problem in problems if problem["loc"] not in outer]
     lines = [f"{_place(problem['loc'])}: {_message(problem)}" for problem in problems[:most]]
     return "; ".join(lines) + (f"; and {len(problems) - most} more" if len(problems) > most else "")
 

@@ -84,6 +84,20 @@ def test_no_pause_is_shorter_than_retry_after() -> None:
     assert jittered == (b"yes", [3.0])
 
 
+def test_a_full_service_that_says_when_is_asked_again_as_long_as_patience_lasts() -> None:
+    patient = Retry(retries=1, patience_s=20.0, random=lambda: 0.0)
+    full = refusal(503, orjson.dumps(Overloaded("full").problem()), retry_after="2")
+    assert drive([full] * 10 + [OK], patient) == (b"yes", [2.0] * 10)
+    error, pauses = drive([full] * 11, patient)
+    assert type(error) is Overloaded
+    assert sum(pauses) == 20
+    # Failures beside them are counted by themselves.
+    assert drive([full, refusal(502), full, OK], patient) == (b"yes", [2.0, 0.2, 2.0])
+    error, pauses = drive([full, refusal(502), full, refusal(502)], patient)
+    assert type(error) is Unavailable
+    assert drive([full], Retry(retries=0))[1] == []
+
+
 def test_retry_after_may_be_a_date() -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=5), usegmt=True)
     _, (pause,) = drive([refusal(503, retry_after=date), OK])

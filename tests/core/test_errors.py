@@ -27,7 +27,7 @@ ALL = tree()
 
 
 def test_codes_are_unique() -> None:
-    assert len({cls.code for cls in ALL}) == len(ALL) == 15
+    assert len({cls.code for cls in ALL}) == len(ALL) == 18
 
 
 @pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.code)

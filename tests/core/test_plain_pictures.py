@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from stn_core.errors import InvalidInput, StnError, TooLarge
-from stn_core.pictures import REQUEST_FORMATS, decode_picture
+from stn_core.pictures import REQUEST_FORMATS, decode_picture, decode_reduced
 from stn_core.plain_pictures import luma, plain_picture, plain_pixels
 
 # Levels between the luminance in a JPEG and Pillow's gray of its colours, as measured: where compression has made a
@@ -268,6 +268,29 @@ def test_flipped_pixels_of_a_png_are_never_taken_for_plain() -> None:
     data = saved(NOISE)
     for at in range(41, len(data) - 16, 7):
         assert plain_picture(data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :], REQUEST_FORMATS) is None
+
+
+@pytest.mark.parametrize(("at_least", "shrink"), [((20, 30), 8), ((30, 30), 4), ((60, 90), 2)])
+def test_a_jpeg_is_reduced_to_means_of_its_pixels(at_least: tuple[int, int], shrink: int) -> None:
+    height, width = 160, 240
+    for picture in (SMOOTH.resize((width, height), 3), GRAY.resize((width, height), 3)):
+        data = saved(picture, "JPEG", quality=95)
+        found = decode_reduced(data, at_least)
+        assert found is not None
+        assert found[1] == (height, width)
+        whole = decode_picture(data).astype(np.float64)
+        means = whole.reshape(height // shrink, shrink, width // shrink, shrink, -1).mean(axis=(1, 3))
+        assert found[0].shape == means.shape
+        assert np.abs(found[0] - means).max() <= 4
+
+
+def test_what_cannot_be_reduced_is_left_alone() -> None:
+    large = SMOOTH.resize((240, 160), 3)
+    jpeg = saved(large, "JPEG")
+    assert decode_reduced(jpeg, (81, 20)) is None  # half of it is too small
+    assert decode_reduced(saved(large, "PNG"), (20, 20)) is None
+    assert decode_reduced(saved(SMOOTH.resize((241, 161), 3), "JPEG"), (20, 20)) is None
+    assert decode_reduced(jpeg[: len(jpeg) // 2], (20, 20)) is None
 
 
 def test_garbage_is_not_plain() -> None:

@@ -91,6 +91,13 @@ def test_a_wrong_recipe_says_what_is_wrong(data: Any, message: str) -> None:
         parse_recipe(data)
 
 
+def test_only_the_innermost_mistake_is_told() -> None:
+    """pydantic also misses the step that it refuses."""
+    with pytest.raises(BadRecipe) as raised:
+        parse_recipe(_with({"op": "affine", "rotate_deg": [900, 1]}))
+    assert str(raised.value) == "recipe: steps.0.affine.rotate_deg.0: Input should be less than or equal to 360"
+
+
 def test_shipped_recipes_load_by_name_from_json_and_from_a_file(tmp_path: Path) -> None:
     assert "tutorial-mix" in shipped_recipes()
     for name in shipped_recipes():

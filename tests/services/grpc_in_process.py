@@ -11,6 +11,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from services.admission import Admission
 from services.grpc_methods import GrpcMethods, add_to_server
 from services.links import StageLink
 from services.pipelines import Pipelines
@@ -31,7 +32,8 @@ def inputs_of(tensors: dict[str, np.ndarray]) -> list[InferInput]:
 
 def methods_over(links: dict[str, StageLink], settings: Settings) -> GrpcMethods:
     methods = GrpcMethods()
-    methods.offer_grpc(Pipelines(settings, links, read_manifest("digits")), settings)
+    pipelines = Pipelines(settings, links, read_manifest("digits"))
+    methods.offer_grpc(pipelines, settings, Admission(settings.access))
     return methods
 
 

@@ -57,7 +57,7 @@ def request(first: int, count: int) -> Columns:
 
 def waiting(batcher: MicroBatcher) -> int:
     """The images that wait for a batch, which nothing but a test asks."""
-    return batcher._waiting_images
+    return batcher.queued_images
 
 
 async def settle() -> None:
@@ -88,6 +88,19 @@ async def test_a_request_larger_than_a_batch_is_split_and_rejoined_in_order() ->
     result = await batcher.submit("op", request(0, 29))
     np.testing.assert_array_equal(result["y"], request(0, 29)["x"] * 2)
     assert sorted(run.sizes) == [5, 8, 8, 8]
+
+
+async def test_a_large_request_takes_turns_with_small_ones() -> None:
+    run = Doubler()
+    run.gate.clear()
+    batcher = MicroBatcher(run, stage(max_in_flight_batches=1))
+    tasks = [asyncio.create_task(batcher.submit("op", request(first, count))) for first, count in ((0, 32), (50, 3))]
+    await settle()
+    run.gate.set()
+    large, small = await asyncio.gather(*tasks)
+    assert [int(x[0, 0]) for _, x in run.batches] == [0, 50, 8, 16, 24]
+    np.testing.assert_array_equal(large["y"], request(0, 32)["x"] * 2)
+    np.testing.assert_array_equal(small["y"], request(50, 3)["x"] * 2)
 
 
 async def test_the_byte_budget_bounds_a_batch_as_well() -> None:

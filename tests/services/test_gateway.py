@@ -125,7 +125,7 @@ async def test_an_unknown_output_is_refused(http: httpx.AsyncClient, images: np.
 
 
 async def test_unknown_routes_models_versions_and_methods(http: httpx.AsyncClient) -> None:
-    problem(await http.get("/"), 404, "unknown-route")
+    problem(await http.get("/elsewhere"), 404, "unknown-route")
     problem(await http.get("/v2/health/ready/"), 404, "unknown-route")
     problem(await http.get("/v2/models/nobody"), 404, "unknown-model")
     problem(await http.get("/v2/models/predict/versions/2/ready"), 404, "unknown-model")

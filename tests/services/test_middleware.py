@@ -65,6 +65,41 @@ async def test_without_a_gateway_in_the_process_all_goes_through_ray_unwatched()
     assert ray.scopes[0]["headers"][-1] == UNWATCHED
 
 
+async def test_ray_does_not_see_its_own_headers_from_clients() -> None:
+    ray = App()
+    sent = [
+        (b"x-request-timeout-seconds", b"-1"),
+        (b"x-request-disconnect-disabled", b"?0"),
+        (b"x-session-id", b"1"),
+        (b"x_session_id", b"1"),
+        (b"serve_multiplexed_model_id", b"m"),
+        (b"serve-multiplexed-model-id", b"m"),
+        (b"x-request-id", b"mine"),
+    ]
+    await ShortCut(ray)(scope_of("/v1/predict", headers=sent), None, None)
+    assert ray.scopes[0]["headers"] == [(b"x-request-id", b"mine"), UNWATCHED]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "told"),
+    [(503, [], b"1"), (503, [(b"Retry-After", b"7")], b"7"), (200, [], None), (500, [], None)],
+)
+async def test_each_503_of_rays_says_when_to_come_again(status: int, headers: Any, told: bytes | None) -> None:
+    async def ray(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"said"})
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await ShortCut(ray)(scope_of("/v1/predict"), None, send)
+    start, body = sent
+    assert {name.lower(): value for name, value in start["headers"]}.get(b"retry-after") == told
+    assert (start["status"], body["body"]) == (status, b"said")
+
+
 def test_ray_is_given_the_short_cut() -> None:
     (middleware,) = middlewares()
     assert middleware.cls is ShortCut

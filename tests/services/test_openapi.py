@@ -103,7 +103,7 @@ async def test_every_error_is_a_problem_document(document: dict[str, Any]) -> No
             content = operation["responses"][code]["content"]
             assert list(content) == ["application/problem+json"]
     of_infer = document["paths"][INFER]["post"]["responses"]
-    assert set(of_infer) == {"200", "400", "404", "413", "500", "501", "503", "504"}
+    assert set(of_infer) == {"200", "400", "404", "408", "413", "500", "501", "503", "504"}
     assert "urn:stn:error:bad-recipe" in of_infer["400"]["description"]
 
 

@@ -13,6 +13,8 @@ from http_calls import bytes_tensor, encoded, outputs, problem
 from PIL import Image
 
 from stn_core.fullsize import rectify_full
+from stn_core.geometry import invert
+from stn_core.transforms import corner_errors_px
 
 MIB = 1024 * 1024
 
@@ -154,3 +156,20 @@ async def test_by_curl_a_photo_comes_back_straight(
     assert ["error" in result for result in results] == [False, False, True]
     assert pixels_of(base64.b64decode(results[0]["mask"])).shape[2] == 1
     assert results[0]["source_size"] == [140, 140]
+
+
+async def test_a_jpeg_whose_pixels_are_not_asked_for_is_decoded_in_part_and_answered_alike(
+    http: httpx.AsyncClient, images: np.ndarray
+) -> None:
+    gray = [np.asarray(Image.fromarray(image[..., 0]).resize((960, 800), Image.Resampling.BICUBIC)) for image in images]
+    coloured = np.stack([gray[0], gray[0] // 2, gray[0] // 3], axis=-1)
+    files = bytes_tensor([encoded(pixels, "JPEG") for pixels in (*(one[..., None] for one in gray), coloured)])
+    whole = outputs(await infer(http, "straighten", {"images": files})).outputs
+    wanted = ("theta", "label", "probabilities", "source_size", "rectified_size")
+    found = outputs(await infer(http, "straighten", {"images": files}, outputs=wanted)).outputs
+    assert set(found) == set(wanted)
+    np.testing.assert_array_equal(found["label"], whole["label"])
+    np.testing.assert_allclose(found["rectified_size"], whole["rectified_size"], atol=2)
+    assert found["source_size"].tolist() == whole["source_size"].tolist() == [[800, 960]] * len(files)
+    assert corner_errors_px(invert(whole["theta"]), found["theta"], (28, 28)).max() < 0.1
+    np.testing.assert_allclose(found["probabilities"], whole["probabilities"], atol=0.01)
