@@ -18,6 +18,7 @@ PARTS = (
     "change",
     "nodes",
     "soak",
+    "bulk_resume",
     "fuzz",
     "openapi",
 )

@@ -28,7 +28,10 @@ _SERVER_OPTIONS = ("http_options", "grpc_options", "proxy_location")
 
 
 class Changes:
-    """The configs that were served, the last one now; one change at a time."""
+    """The configs that were served, the last one now; one change at a time.
+
+    ``complete`` puts into another config what the launcher's own arguments say, ``apply`` asks Serve for it.
+    """
 
     def __init__(
         self,
@@ -39,7 +42,6 @@ class Changes:
         port: int,
         stopping: StopFlag,
     ) -> None:
-        """``complete`` puts into a config that was read what the launcher was asked for beside it."""
         self._served = [config]
         self._complete, self._apply = complete, apply
         self._host, self._port, self._stopping = host, port, stopping

@@ -54,6 +54,7 @@ _COMMON_ENVIRONMENT = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "services.middleware.middlewares",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # of 5 s, a busy machine's proxy is killed while it starts
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # of 10 s, a front that died is missed for half a minute
+    "RAY_health_check_period_ms": "1000",  # of 3 s, of which five must pass until a node that died is known to be gone
     "RAY_worker_niceness": "0",  # of 15, as if for work that can wait, a service stands behind all else on the machine
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }

@@ -138,15 +138,17 @@ class RemoteLink:
         columns = {name: np.ascontiguousarray(array) for name, array in columns.items()}
         images = len(next(iter(columns.values())))
         size = max(sum(array.nbytes for array in columns.values()), images * operation.result_bytes)
-        channel = self._channels.least_busy() if size <= MAX_BY_VALUE_BYTES else None
-        if channel is not None:
+        for _ in range(_ATTEMPTS):
+            channel = self._channels.least_busy() if size <= MAX_BY_VALUE_BYTES else None
+            if channel is None:
+                break
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await channel.call(operation, columns)
             except TimeoutError:
                 raise Unavailable(f"the {self._name} did not answer within {self._timeout_s:g} s") from None
-            except Broken:
-                logger.warning("a channel to the %s broke; trying once more, by its handle", self._name)
+            except Broken:  # to another replica there may be one, while Ray does not know yet that this one died
+                logger.warning("a channel to the %s broke; trying another one, or its handle", self._name)
         return await self._call_by_handle(operation, columns, size)
 
     async def prepare(self, bundle: BundleId) -> None:

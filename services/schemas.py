@@ -232,6 +232,7 @@ _OTHERS: dict[str, Schema] = {
             "detail": {**_TEXT, "description": "What was expected, what came, what to do"},
             "error": {**_TEXT, "description": "The same as detail, for clients of the protocol"},
             "instance": {**_TEXT, "description": "The path of the request"},
+            "request_id": {**_TEXT, "description": "Under which the service's logs have it: x-request-id, or one made"},
         },
         "type title status detail error",
         description="RFC 9457",
