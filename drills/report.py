@@ -14,6 +14,9 @@ MARKS = "<!-- drills -->", "<!-- end of drills -->"
 PARTS = (
     "overload",
     "clients",
+    "death",
+    "change",
+    "nodes",
     "soak",
     "bulk_resume",
 )
