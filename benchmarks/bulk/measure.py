@@ -163,7 +163,7 @@ PARTS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
     "loop": by_hand,
     "workers-1": by_job(1),
     "workers-2": by_job(2),
-    "memory": by_job(1, FEWER),
+    "memory": by_job(2, FEWER),
     "streams": streams,
 }
 
