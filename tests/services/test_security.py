@@ -1,4 +1,4 @@
-"""The real service as others see it: which ports are open to them, who is let in, what their headers and bodies do."""
+"""The real service as others see it: which ports are open to them, and that Ray asks for its token."""
 
 import os
 import re
