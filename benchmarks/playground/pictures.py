@@ -58,9 +58,9 @@ def save(page: Page, name: str) -> None:
 
 
 def photo(label: int, turn_deg: float) -> dict[str, object]:
-    """A digit as a file of another size, turned and shifted."""
-    digit = Image.fromarray(_digits()[label, ..., 0]).resize((420, 420), Image.Resampling.BICUBIC)
-    turned = digit.rotate(turn_deg, resample=Image.Resampling.BICUBIC, translate=(10, -8))
+    """A digit as a file of another size, turned by one bilinear warp, as the bundle was taught."""
+    digit = Image.fromarray(_digits()[label, ..., 0]).rotate(turn_deg, resample=Image.Resampling.BILINEAR)
+    turned = digit.resize((420, 420), Image.Resampling.NEAREST)
     buffer = io.BytesIO()
     turned.save(buffer, "JPEG")
     return {"name": f"{label}.jpg", "mimeType": "image/jpeg", "buffer": buffer.getvalue()}
