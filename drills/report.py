@@ -14,7 +14,11 @@ MARKS = "<!-- drills -->", "<!-- end of drills -->"
 PARTS = (
     "overload",
     "clients",
+    "death",
+    "change",
+    "nodes",
     "soak",
+    "bulk_resume",
 )
 """The drills, in the order of the table."""
 

@@ -20,7 +20,7 @@ import orjson
 
 from services.batching import Columns
 from services.origin import Origin, for_travel, from_travel, origins, told_ids
-from services.stages import Operation
+from services.stages import BundleId, Operation
 from stn_core.errors import Overloaded, StnError, error_from_problem
 from stn_core.wire import decode_request, encode_request
 
@@ -36,6 +36,8 @@ _CONNECT_S = 2.0
 _LOOK_S = 2.0
 _UNHEARD_MS = 5_000
 """A peer whose machine is gone says nothing: so long what was sent may go without being acknowledged."""
+_ALIVE_S = 2
+"""After so much silence the kernel asks the peer's whether it is still there, and again each second."""
 _BUFFER_BYTES = 1024 * 1024
 
 
@@ -195,8 +197,8 @@ class Channels:
 
 
 def _with_operation(operation: Operation, columns: Columns) -> tuple[bytes | memoryview, ...]:
-    said = {"name": operation.name, "arguments": operation.arguments, "result_bytes": operation.result_bytes}
-    said["requests"] = for_travel()
+    bundle = operation.bundle and tuple(operation.bundle)  # of JSON's types, which a named tuple is none of
+    said = {**operation._asdict(), "bundle": bundle, "requests": for_travel()}
     return encode_request(columns, parameters=said).parts
 
 
@@ -204,7 +206,8 @@ def _operation_in(frame: bytes, head_bytes: int) -> tuple[Operation, Columns, tu
     request = decode_request(frame, head_bytes)
     said = request.parameters
     arguments = tuple((name, value) for name, value in said["arguments"])
-    operation = Operation(said["name"], arguments, said["result_bytes"])
+    bundle = None if said["bundle"] is None else BundleId(*said["bundle"])
+    operation = Operation(said["name"], arguments, said["result_bytes"], bundle)
     return operation, request.inputs, from_travel(said["requests"])
 
 
@@ -239,3 +242,6 @@ def _set_up(writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNHEARD_MS)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _ALIVE_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)

@@ -136,6 +136,11 @@ def read_manifest(source: str | Path) -> Manifest:
     return manifest
 
 
+def manifest_sha256(source: str | Path) -> str:
+    """The sha256 of a bundle's manifest, which has those of all its files: equal ones are equal bundles."""
+    return sha256_of(find_bundle(source) / MANIFEST)
+
+
 def load_network(source: str | Path, network: str) -> Any:
     """One of a checked bundle's networks, as a ``tf_keras.Model``; call ``read_manifest`` first."""
     return load_keras(find_bundle(source) / f"{network}.keras")
