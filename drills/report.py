@@ -19,6 +19,8 @@ PARTS = (
     "nodes",
     "soak",
     "bulk_resume",
+    "fuzz",
+    "openapi",
 )
 """The drills, in the order of the table."""
 

@@ -64,7 +64,7 @@ _INFERENCE: dict[str, Schema] = {
                 },
                 description="Others are allowed, and not heeded",
             ),
-            "inputs": _list(ref("InputTensor"), maxItems=MAX_TENSORS),
+            "inputs": _list(ref("InputTensor"), minItems=1, maxItems=MAX_TENSORS),
             "outputs": _list(
                 ref("RequestedOutput"), maxItems=MAX_TENSORS, description="All outputs where none are named"
             ),
