@@ -35,7 +35,7 @@ def main() -> None:
         page.locator("#recipe-said").filter(has_text="spline").wait_for()
         save(page, "recipe")
         page.get_by_role("tab", name="Your images").click()
-        page.locator("#chosen").set_input_files([photo(*one) for one in ((3, -50), (5, 45), (7, -55))])
+        page.locator("#chosen").set_input_files([photo(url, *one) for one in ((3, -50), (5, 45), (7, -55))])
         page.locator("#files-said").filter(has_text="3 of 3").wait_for()
         save(page, "files")
         page.get_by_role("tab", name="Live").click()
@@ -57,13 +57,14 @@ def save(page: Page, name: str) -> None:
     print(f"{path}: {path.stat().st_size} bytes")
 
 
-def photo(label: int, turn_deg: float) -> dict[str, object]:
-    """A digit as a file of another size, turned and shifted."""
-    digit = Image.fromarray(_digits()[label, ..., 0]).resize((420, 420), Image.Resampling.BICUBIC)
-    turned = digit.rotate(turn_deg, resample=Image.Resampling.BICUBIC, translate=(10, -8))
+def photo(url: str, label: int, turn_deg: float) -> dict[str, object]:
+    """A digit as a file, turned as the shipped bundle was taught: by the one warp that ``augment`` makes."""
+    turn = {"name": "turn", "steps": [{"op": "affine", "rotate_deg": turn_deg}]}
+    with Client(url) as client:
+        (digit,) = client.augment(_digits()[label : label + 1], turn, seed=0).images
     buffer = io.BytesIO()
-    turned.save(buffer, "JPEG")
-    return {"name": f"{label}.jpg", "mimeType": "image/jpeg", "buffer": buffer.getvalue()}
+    Image.fromarray(digit[..., 0]).save(buffer, "PNG")
+    return {"name": f"{label}.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
 
 
 def with_load(url: str, watch) -> None:  # type: ignore[no-untyped-def]

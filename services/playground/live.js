@@ -85,7 +85,9 @@ class Chart {
 
   add(before, after, seconds) {
     const now = this.of(before, after, seconds);
-    for (const name of now.keys()) if (!this.values.has(name)) this.values.set(name, Array(this.length).fill(null));
+    for (const [name, value] of now) { // one that was ever seen; the order gives the colours
+      if (value && !this.values.has(name)) this.values.set(name, Array(this.length).fill(null));
+    }
     for (const [name, values] of this.values) {
       values.push(now.get(name) ?? null);
       if (values.length > POINTS) values.shift();
