@@ -40,6 +40,7 @@ DEFAULTS = {"rounds": 7, "seconds": 4.0}
 WORKERS = 2
 CHANNELS = {"digits": 1, "photos": 1, "1080p": 3, "12 MP": 3}
 CAMERA_SIZES = {"1080p": (1080, 1920), "12 MP": (3000, 4000)}
+MAX_SIDE_PX = 2048  # of what comes out: whatever theta is found, it is not too large
 GRAIN = 6  # of a camera, in levels: smooth pictures would be files of almost nothing
 DIGITS, PHOTOS = 64, 16
 PHOTO_SIDE_PX, SMOOTH_SIDE_PX, QUALITY, SEED = 224, 12, 90, 2_017
@@ -133,7 +134,7 @@ def request(model: str, files: Files) -> bytes:
         return v2_request(model, {"images": tensor}, ("label", "probabilities"))
     if model in ("label", "straighten"):
         wanted = ("theta", "label") if model == "label" else ("theta", "label", "images")
-        return v2_request("straighten", {"images": tensor}, wanted)
+        return v2_request("straighten", {"images": tensor}, wanted, {"max_side_px": MAX_SIDE_PX})
     return v2_request(model, {"images": tensor, "theta": _shift(len(files))}, ("images",))
 
 
@@ -170,7 +171,7 @@ def _straighten_for(kind: str, files: Files, seconds: float) -> int:
     engine = _engine()
 
     def straighten() -> None:
-        for straight in rectify_full(engine, _decode(kind, files), threads=1):
+        for straight in rectify_full(engine, _decode(kind, files), max_side_px=MAX_SIDE_PX, threads=1):
             encode_png(straight.image, level=1)
 
     return _repeated(straighten, len(files), seconds)
