@@ -14,7 +14,13 @@ MARKS = "<!-- drills -->", "<!-- end of drills -->"
 PARTS = (
     "overload",
     "clients",
+    "death",
+    "change",
+    "nodes",
     "soak",
+    "bulk_resume",
+    "fuzz",
+    "openapi",
 )
 """The drills, in the order of the table."""
 

@@ -20,8 +20,8 @@ import orjson
 
 from services.batching import Columns
 from services.origin import Origin, for_travel, from_travel, origins, told_ids
-from services.stages import Operation
-from stn_core.errors import Overloaded, StnError, error_from_problem
+from services.stages import BundleId, Operation
+from stn_core.errors import BadBody, Overloaded, StnError, error_from_problem
 from stn_core.wire import decode_request, encode_request
 
 logger = logging.getLogger("ray.serve")
@@ -36,6 +36,8 @@ _CONNECT_S = 2.0
 _LOOK_S = 2.0
 _UNHEARD_MS = 5_000
 """A peer whose machine is gone says nothing: so long what was sent may go without being acknowledged."""
+_ALIVE_S = 2
+"""After so much silence the kernel asks the peer's whether it is still there, and again each second."""
 _BUFFER_BYTES = 1024 * 1024
 
 
@@ -195,17 +197,24 @@ class Channels:
 
 
 def _with_operation(operation: Operation, columns: Columns) -> tuple[bytes | memoryview, ...]:
-    said = {"name": operation.name, "arguments": operation.arguments, "result_bytes": operation.result_bytes}
-    said["requests"] = for_travel()
+    bundle = operation.bundle and tuple(operation.bundle)  # of JSON's types, which a named tuple is none of
+    said = {**operation._asdict(), "bundle": bundle, "requests": for_travel()}
     return encode_request(columns, parameters=said).parts
 
 
 def _operation_in(frame: bytes, head_bytes: int) -> tuple[Operation, Columns, tuple[Origin, ...]]:
     request = decode_request(frame, head_bytes)
-    said = request.parameters
-    arguments = tuple((name, value) for name, value in said["arguments"])
-    operation = Operation(said["name"], arguments, said["result_bytes"])
-    return operation, request.inputs, from_travel(said["requests"])
+    try:
+        said = request.parameters
+        arguments = tuple((name, value) for name, value in said["arguments"])
+        bundle = None if said["bundle"] is None else BundleId(*said["bundle"])
+        operation = Operation(said["name"], arguments, said["result_bytes"], bundle)
+        return operation, request.inputs, from_travel(said["requests"])
+    except (KeyError, TypeError, ValueError):
+        raise BadBody(
+            "expected a name, arguments, result_bytes and requests of an operation, got other parameters; do both "
+            "sides run the same version?"
+        ) from None
 
 
 def _error_head(error: StnError) -> bytes:
@@ -213,11 +222,12 @@ def _error_head(error: StnError) -> bytes:
 
 
 def _error_in(frame: bytes) -> StnError:
-    problem = orjson.loads(frame)
-    error = error_from_problem(problem, problem["status"])
-    if isinstance(error, Overloaded):
-        error = Overloaded(error.detail, problem["retry_after_s"])
-    return error
+    try:
+        problem = orjson.loads(frame)
+        error = error_from_problem(problem, problem["status"])
+        return Overloaded(error.detail, float(problem["retry_after_s"])) if isinstance(error, Overloaded) else error
+    except (KeyError, TypeError, ValueError):
+        raise BadBody(f"expected the document of an error, got {len(frame)} bytes that are none") from None
 
 
 async def _write(writer: asyncio.StreamWriter, number: int, kind: int, parts: tuple[Any, ...]) -> None:
@@ -239,3 +249,6 @@ def _set_up(writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNHEARD_MS)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _ALIVE_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)

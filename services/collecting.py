@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from services.batching import MicroBatcher
@@ -34,9 +35,11 @@ def gateway_samples(pipelines: Pipelines) -> Samples:
     return samples
 
 
-def stage_samples(name: str, link: LocalLink, batcher: MicroBatcher) -> Samples:
-    """What a stage did in a process of its own."""
-    samples = _work_samples(name, link)
+def stage_samples(name: str, links: Iterable[LocalLink], batcher: MicroBatcher) -> Samples:
+    """What a stage did in a process of its own, by all bundles that it holds."""
+    samples = Samples()
+    for link in links:
+        samples.add(_work_samples(name, link))
     samples.put("queued_images", (name,), batcher.queued_images)
     return samples
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from services.settings import Settings
+from services.settings import Settings, UserConfig
 from stn_core.errors import InvalidInput, brief
 
 IMPORT_PATH = "services.app:build"
@@ -83,6 +83,15 @@ def _problems(config: dict[str, Any]) -> Iterator[str]:
                 Settings.model_validate(application.get("args") or {})
             except ValidationError as error:
                 yield from _lines(error, f"applications.{index}.args.")
+            yield from _wrong_user_configs(application.get("deployments"), f"applications.{index}.deployments.")
+
+
+def _wrong_user_configs(deployments: Any, where: str) -> Iterator[str]:
+    for index, deployment in enumerate(deployments if isinstance(deployments, list) else ()):
+        try:
+            UserConfig.model_validate((deployment.get("user_config") if isinstance(deployment, dict) else None) or {})
+        except ValidationError as error:
+            yield from _lines(error, f"{where}{index}.user_config.")
 
 
 def _unknown_functions(grpc_options: Any) -> Iterator[str]:

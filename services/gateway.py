@@ -61,10 +61,14 @@ class _Answer:
 class Gateway:
     """Answers the protocol's requests with ``pipelines``."""
 
-    def __init__(self, pipelines: Pipelines, settings: Settings, board: Board | None = None) -> None:
+    def __init__(
+        self, pipelines: Pipelines, settings: Settings, board: Board | None = None, sha256: str | None = None
+    ) -> None:
         self._pipelines = pipelines
         self._limits = settings.limits
-        self._metadata = server_metadata(settings.limits)
+        name, version = pipelines.bundle
+        bundle = {"name": name, "version": version, "sha256": sha256}
+        self._metadata = {**server_metadata(settings.limits), "bundle": bundle}
         self._repository = Repository(pipelines, settings.limits)
         self._friendly = friendly_routes(pipelines, settings)
         board = board or Board(SERVER_NAME, lambda: gateway_samples(pipelines))
@@ -129,7 +133,8 @@ class Gateway:
         return app
 
     async def server_metadata(self, request: Request) -> Response:
-        return json_answer(self._metadata)
+        refused = self._pipelines.refused
+        return json_answer(self._metadata if refused is None else {**self._metadata, "refused": refused})
 
     async def model_metadata(self, request: Request) -> Response:
         return json_answer(self._model(request).metadata())

@@ -55,8 +55,12 @@ class GrpcMethods:
     """Where inference goes by a short cut past Ray, as over HTTP (``services/middleware.py``), if it does."""
 
     def offer_grpc(self, pipelines: Pipelines, settings: Settings, admission: Admission) -> None:
-        """Has the methods answer with ``pipelines`` those whom ``admission`` lets in."""
+        """Has the methods answer with ``pipelines`` those whom ``admission`` lets in, from now on.
+
+        Calls and streams under way end as they began.
+        """
         self._offered = pipelines, settings, admission
+        self.__dict__.pop("grpc_gateway", None)
 
     @cached_property
     def grpc_gateway(self) -> GrpcGateway:

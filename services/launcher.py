@@ -7,7 +7,6 @@ Ray is imported after.
 import argparse
 import atexit
 import contextlib
-import http.client
 import io
 import logging
 import math
@@ -19,19 +18,23 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from services.deploy_config import IMPORT_PATH, our_applications, read_deploy_config, settings_by_application
+from services.changing import Changes, cpus_of, pinned
+from services.control import Control
+from services.deploy_config import our_applications, read_deploy_config, settings_by_application
 from services.edge import limit_bodies
-from services.grpc_options import grpc_answers, prepare_grpc
+from services.grpc_options import prepare_grpc
 from services.keys import read_keys
 from services.ports import INNER_HOST, LOOPBACK, RAYS_NETWORK, behind_haproxy, is_loopback
 from services.processes import adopt_orphans, end_descendants, free_ports, holder_of_port, port_is_free
+from services.readiness import address_of, wait_until_ready
 from services.stop_signals import StopFlag, StopSignals
 from stn_core.bundle import read_manifest
-from stn_core.errors import InvalidInput, StnError, TimedOut, Unavailable
+from stn_core.errors import InvalidInput, StnError, Unavailable
 
 _UNASKED_PROCESSES = ("start_api_server", "start_monitor", "start_log_monitor")
 """Ray's server of the dashboard (waited for, even without one), its scaling of clusters, its copying of logs."""
@@ -40,7 +43,6 @@ _OBJECT_STORE_BYTES = 300 * 1024 * 1024
 _GRACEFUL_STOP_S = 20.0
 _POLL_S = 0.2
 _WATCH_S = 5.0
-_HIDDEN_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where "all interfaces" is reached from this machine
 
 _COMMON_ENVIRONMENT = {
     RAYS_NETWORK: "0",
@@ -51,6 +53,8 @@ _COMMON_ENVIRONMENT = {
     "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "services.middleware.middlewares",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # of 5 s, a busy machine's proxy is killed while it starts
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # of 10 s, a front that died is missed for half a minute
+    "RAY_health_check_period_ms": "1000",  # of 3 s, of which five must pass until a node that died is known to be gone
     "RAY_worker_niceness": "0",  # of 15, as if for work that can wait, a service stands behind all else on the machine
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
@@ -92,21 +96,22 @@ def serve_config(
             if bundle is not None:
                 read_manifest(bundle)  # refuses a broken bundle before anything starts
                 _use(config, bundle=bundle)
-            if keys is not None:
-                read_keys(Path(keys))
-                _use(config, access={"keys_file": str(Path(keys).resolve())})
+            _ask_for(keys, config)
             limit_bodies(config)
             _warn_if_open(config, host)
+            config = pinned(config)
             grpc_port = prepare_grpc(config, inner_host, grpc_port)
             if grpc_port is not None:
                 _check_port(host, grpc_port)
             _start(config, signals)
-            if _wait_until_ready(config, host, port, time.monotonic() + startup_timeout_s, stopping):
-                print(f"serving {path} at http://{_address(host, port)}/v2 - stop with Ctrl-C", flush=True)
+            if wait_until_ready(config, host, port, time.monotonic() + startup_timeout_s, stopping):
+                print(f"serving {path} at http://{address_of(host, port)}/v2 - stop with Ctrl-C", flush=True)
                 if grpc_port is not None:
-                    print(f"gRPC at {_address(host, grpc_port)}", flush=True)
+                    print(f"gRPC at {address_of(host, grpc_port)}", flush=True)
                 print(f"logs in {_log_folder()}", flush=True)
-                _watch(stopping)
+                changes = Changes(config, partial(_ask_for, keys), _apply, host, port, stopping)
+                with _controlled(changes, port):
+                    _watch(stopping)
         except Exception:
             if not stopping.is_set():  # a Ctrl-C reaches Ray's processes too, and they may be gone first
                 raise
@@ -138,6 +143,14 @@ def environment(
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "300",  # of an hour, who reads no answer holds a connection so long
             "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # a datagram to a Python process for each request
+            # A request that a dying replica left without an answer goes to another one: all are safe to repeat. The
+            # first that fails tells that it is dead, and checks each second whether it still is.
+            "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH": "services.front.keep_front",
+            "RAY_process_group_cleanup_enabled": "0",  # HAProxy is to outlive its manager
+            "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+            "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+            "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+            "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",  # what fits into it can be sent again
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
             "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",
@@ -163,7 +176,7 @@ def _check_port(host: str, port: int) -> None:
         if port_is_free(host, port):
             return
     except OSError as error:
-        raise InvalidInput(f"cannot listen on {_address(host, port)}: {error.strerror}") from None
+        raise InvalidInput(f"cannot listen on {address_of(host, port)}: {error.strerror}") from None
     holder = holder_of_port(port) or "another process"
     raise InvalidInput(f"port {port} on {host} is in use ({holder}); end it, or choose another port")
 
@@ -228,6 +241,13 @@ def _use(config: dict[str, Any], **given: Any) -> None:
         application["args"] = {**arguments, **merged}
 
 
+def _ask_for(keys: str | None, config: dict[str, Any]) -> None:
+    """Has the applications of ``config`` ask for keys of the file ``keys``, if there is one; InvalidInput if broken."""
+    if keys is not None:
+        read_keys(Path(keys))
+        _use(config, access={"keys_file": str(Path(keys).resolve())})
+
+
 def _warn_if_open(config: dict[str, Any], host: str) -> None:
     """Says so where a service that others may reach asks nobody for a key."""
     keyless = [one for one in settings_by_application(config).values() if one.access.keys_file is None]
@@ -241,36 +261,30 @@ def _warn_if_open(config: dict[str, Any], host: str) -> None:
 
 
 def _cpus_for(config: dict[str, Any]) -> int:
-    """Logical CPUs: those of the machine, or as many as the smallest set of replicas asks for."""
-    asked = 0.0
-    for application in config["applications"]:
-        for deployment in application.get("deployments", ()):
-            replicas = (deployment.get("autoscaling_config") or {}).get(
-                "min_replicas", deployment.get("num_replicas", 1)
-            )
-            cpus = (deployment.get("ray_actor_options") or {}).get("num_cpus")
-            asked += (1 if cpus is None else cpus) * (replicas if isinstance(replicas, int) else 1)
-    return max(os.cpu_count() or 1, math.ceil(asked))
+    """Logical CPUs: those of the machine, or room for twice the smallest set of replicas, new ones beside old ones."""
+    return max(os.cpu_count() or 1, math.ceil(2 * cpus_of(config)))
 
 
-def _wait_until_ready(config: dict[str, Any], host: str, port: int, deadline_s: float, stopping: StopFlag) -> bool:
-    """True when every application answers, False when asked to stop before."""
-    from ray import serve
+def _apply(config: dict[str, Any]) -> None:
+    from ray.serve.context import _get_global_client as global_client
+    from ray.serve.schema import ServeDeploySchema
 
-    while not stopping.is_set():
-        applications = serve.status().applications
-        for name, application in applications.items():
-            if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                raise StnError(f"application {name} did not start: {_reason(application)}")
-        running = applications and all(application.status == "RUNNING" for application in applications.values())
-        answers = running and all(_answers(host, port, application) for application in config["applications"])
-        if answers and grpc_answers(config, _HIDDEN_HOSTS.get(host, host)):
-            return True
-        if time.monotonic() > deadline_s:
-            waiting = [f"{name} is {application.status}" for name, application in applications.items()]
-            raise TimedOut(f"the service did not get ready in time: {', '.join(waiting)}")
-        stopping.wait(_POLL_S)
-    return False
+    global_client().deploy_apps(ServeDeploySchema.model_validate(config), _blocking=False)
+
+
+def _controlled(changes: Changes, port: int) -> contextlib.AbstractContextManager[Any]:
+    """The socket by which the service is changed while it runs; without it, it runs all the same."""
+
+    def answer(request: dict[str, Any]) -> str:
+        if request["do"] == "rollback":
+            return changes.rollback(request["patience_s"])
+        return changes.deploy(request.get("config"), request.get("bundle"), request["patience_s"])
+
+    try:
+        return Control(port, answer)
+    except InvalidInput as error:
+        print(f"stn deploy and stn rollback will not reach this service: {error}", file=sys.stderr, flush=True)
+        return contextlib.nullcontext()
 
 
 def _log_folder() -> str:
@@ -278,26 +292,6 @@ def _log_folder() -> str:
     from ray._private import worker
 
     return f"{worker._global_node.get_logs_dir_path()}/serve"
-
-
-def _reason(application: Any) -> str:
-    """What Serve knows of a failed start, with the end of each failed replica's traceback."""
-    messages = [application.message, *(part.message for part in application.deployments.values())]
-    return "\n".join(message.strip() for message in messages if message and message.strip())
-
-
-def _answers(host: str, port: int, application: dict[str, Any]) -> bool:
-    if application.get("import_path") != IMPORT_PATH:
-        return True
-    prefix = (application.get("route_prefix") or "/").rstrip("/")
-    connection = http.client.HTTPConnection(_HIDDEN_HOSTS.get(host, host), port, timeout=5)
-    try:
-        connection.request("GET", f"{prefix}/v2/health/ready")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _watch(stopping: StopFlag) -> None:
@@ -349,10 +343,6 @@ def _shut_down() -> None:
                 serve.shutdown()
         with contextlib.suppress(Exception):
             ray.shutdown()
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +15,7 @@ from services.channel import Broken, Channels
 from services.origin import for_travel
 from services.settings import Placement, Settings, StageSettings
 from services.stage_work import StageWork
-from services.stages import Operation, PredictStage, Stage, make_stages
+from services.stages import BundleId, Operation, PredictStage, Stage, make_stages
 from services.tracing import trace_batch
 from stn_core.errors import Overloaded, StnError, Unavailable
 
@@ -137,24 +138,33 @@ class RemoteLink:
         columns = {name: np.ascontiguousarray(array) for name, array in columns.items()}
         images = len(next(iter(columns.values())))
         size = max(sum(array.nbytes for array in columns.values()), images * operation.result_bytes)
-        channel = self._channels.least_busy() if size <= MAX_BY_VALUE_BYTES else None
-        if channel is not None:
+        for _ in range(_ATTEMPTS):
+            channel = self._channels.least_busy() if size <= MAX_BY_VALUE_BYTES else None
+            if channel is None:
+                break
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await channel.call(operation, columns)
             except TimeoutError:
                 raise Unavailable(f"the {self._name} did not answer within {self._timeout_s:g} s") from None
-            except Broken:
-                logger.warning("a channel to the %s broke; trying once more, by its handle", self._name)
+            except Broken:  # to another replica there may be one, while Ray does not know yet that this one died
+                logger.warning("a channel to the %s broke; trying another one, or its handle", self._name)
         return await self._call_by_handle(operation, columns, size)
+
+    async def prepare(self, bundle: BundleId) -> None:
+        """Has a replica of the stage load ``bundle``; BadBundle if it cannot. Others load it when they meet it."""
+        await self._repeated(lambda: self._by_value.prepare.remote(bundle))
 
     async def _call_by_handle(self, operation: Operation, columns: Columns, size: int) -> Columns:
         handle = self._by_value if size <= MAX_BY_VALUE_BYTES else self._by_reference
+        result: Columns = await self._repeated(lambda: handle.run.remote(operation, columns, for_travel()))
+        return result
+
+    async def _repeated(self, start: Callable[[], Any]) -> Any:
         for attempt in range(_ATTEMPTS):
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    result: Columns = await handle.run.remote(operation, columns, for_travel())
-                    return result
+                    return await start()
             except TimeoutError:
                 raise Unavailable(f"the {self._name} did not answer within {self._timeout_s:g} s") from None
             except Exception as error:

@@ -64,7 +64,7 @@ _INFERENCE: dict[str, Schema] = {
                 },
                 description="Others are allowed, and not heeded",
             ),
-            "inputs": _list(ref("InputTensor"), maxItems=MAX_TENSORS),
+            "inputs": _list(ref("InputTensor"), minItems=1, maxItems=MAX_TENSORS),
             "outputs": _list(
                 ref("RequestedOutput"), maxItems=MAX_TENSORS, description="All outputs where none are named"
             ),
@@ -131,8 +131,10 @@ _METADATA: dict[str, Schema] = {
             "version": _TEXT,
             "extensions": _list(_TEXT),
             "limits": _object({}, description="What one request may ask for; docs/service.md has the keys"),
+            "bundle": _object({}, description="Name, version and sha256 of the bundle that answers"),
+            "refused": {**_TEXT, "description": "Why another bundle, which was deployed, is not served"},
         },
-        "name version extensions limits",
+        "name version extensions limits bundle",
     ),
     "ModelMetadata": _object(
         {
@@ -156,7 +158,13 @@ _METADATA: dict[str, Schema] = {
         "name platform max_batch_size input output",
     ),
     "Live": _object({"live": {"const": True}}, "live"),
-    "Ready": _object({"ready": {"const": True}}, "ready"),
+    "Ready": _object(
+        {
+            "ready": {"const": True},
+            "refused": {**_FLAG, "description": "Another bundle was deployed, and refused"},
+        },
+        "ready",
+    ),
     "ModelReady": _object({"name": _TEXT, "ready": {"const": True}}, "name ready"),
 }
 
@@ -224,6 +232,7 @@ _OTHERS: dict[str, Schema] = {
             "detail": {**_TEXT, "description": "What was expected, what came, what to do"},
             "error": {**_TEXT, "description": "The same as detail, for clients of the protocol"},
             "instance": {**_TEXT, "description": "The path of the request"},
+            "request_id": {**_TEXT, "description": "Under which the service's logs have it: x-request-id, or one made"},
         },
         "type title status detail error",
         description="RFC 9457",

@@ -88,6 +88,13 @@ class Access(_Strict):
     """Whether ``/metrics`` is open to all who reach the service."""
 
 
+class UserConfig(_Strict):
+    """What ``user_config:`` of our deployments may say: it changes while the service runs, without new processes."""
+
+    bundle: str | None = None
+    """What ``Settings.bundle`` is, and goes before it."""
+
+
 class Traces(StrEnum):
     """Where OpenTelemetry's traces go: nowhere, to a collector by OTLP over HTTP, or to files beside the logs."""
 

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 NETWORK_OF_STAGE = {"rectifier": "localization", "classifier": "classifier"}
 
 
+class BundleId(NamedTuple):
+    """Which bundle: where it lies, and the sha256 of its manifest, which has those of all its files."""
+
+    source: str
+    sha256: str
+
+
 class Operation(NamedTuple):
     """What a stage is to do: hashable and small, so that it can key a batch and travel in a call."""
 
@@ -30,6 +37,8 @@ class Operation(NamedTuple):
     arguments: tuple[tuple[str, Any], ...] = ()
     result_bytes: int = 0
     """The bytes of one image that comes out, by which a batch is measured where they are more than those that go in."""
+    bundle: BundleId | None = None
+    """Whose networks are to do it, where the stage lies in another process than the caller, which may hold several."""
 
 
 CLASSIFY = Operation("classify")

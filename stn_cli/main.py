@@ -12,10 +12,12 @@ from stn_cli import (  # noqa: F401  each adds a command
     augment,
     calibrate,
     demo,
+    deploy,
     evaluate,
     export,
     keys,
     map,
+    node_environment,
     predict,
     rectify,
     reproduce,
@@ -41,6 +43,9 @@ _EXTRAS = {
     "starlette": "serve",
     "yaml": "serve",
     "PIL": "train",
+    "pyarrow": "bulk",
+    "fsspec": "bulk",
+    "pandas": "bulk",
 }
 
 

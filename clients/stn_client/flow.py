@@ -161,7 +161,7 @@ def _tried(request: Request, retry: Retry, read: Callable[[Response], T]) -> Flo
         else:
             retry_after_s = _retry_after_s(answer.headers.get("retry-after"))
             error = error_of(answer, retry_after_s)
-            repeat = Repeat.LATER if answer.status in REPEATED_STATUSES else Repeat.NEVER
+            repeat = Repeat.LATER if answer.status in REPEATED_STATUSES or _is_a_proxys(answer) else Repeat.NEVER
         pause_s = retry.pause_s(attempt, repeat, retry_after_s, waited_s)
         if pause_s is None:
             raise error
@@ -186,6 +186,14 @@ def error_of(response: Response, retry_after_s: float | None = None) -> StnError
     if isinstance(error, Overloaded) and retry_after_s is not None:
         return type(error)(error.detail, retry_after_s)
     return error
+
+
+def _is_a_proxys(answer: Response) -> bool:
+    """Whether a 500 is no word of the service, which says in JSON what failed, but of a proxy that lost it midway.
+
+    Ray's HAProxy answers so for a replica that died with the request, in place of 502, 503 and 504.
+    """
+    return answer.status == 500 and answer.headers.get("content-type", "").startswith("text/")
 
 
 def _retry_after_s(value: str | None) -> float | None:
