@@ -20,7 +20,8 @@ INNER_HOST = "STN_INNER_HOST"
 """The environment variable that tells where all listens that HAProxy stands before."""
 LOOPBACK = "127.0.0.1"
 
-# For sed: the line with "bind" in a section. Ray has no address for statistics and metrics, and one for all the rest.
+# For sed: the line with "bind" in a section. Ray has no address for statistics and metrics, and one for all the rest;
+# and no time in which a request's head must be here, so that who sends a byte now and then holds a connection.
 _SCRIPT = """#!/bin/sh
 previous=
 for one in "$@"; do
@@ -32,6 +33,7 @@ sed -i \\
   -e '/^listen stats/,/^ *bind/s/bind .*:/bind 127.0.0.1:/' \\
   -e '/^frontend http_frontend/,/^ *bind/s/bind .*:/bind {host}:/' \\
   -e '/^frontend grpc_frontend/,/^ *bind/s/bind .*:/bind {host}:/' \\
+  -e '/^    timeout http-request/d' -e '/^defaults$/a\\    timeout http-request 10s' \\
   -e 's/ mode 666 level admin/ mode 600 level admin/' "$config"
 exec '{binary}' "$@"
 """

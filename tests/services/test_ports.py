@@ -12,6 +12,9 @@ from services.ports import INNER_HOST, RAYS_NETWORK, behind_haproxy, is_loopback
 
 CONFIG = """global
     stats socket /x/admin.sock mode 666 level admin expose-fd listeners
+defaults
+    mode http
+    timeout client 300s
 frontend prometheus
     bind :9101
     mode http
@@ -34,7 +37,8 @@ def test_the_front_alone_listens_where_it_is_told(tmp_path: Path, host: str, bou
     config = tmp_path / "haproxy.cfg"
     config.write_text(CONFIG)
     assert script.stat().st_mode & 0o777 == 0o700
-    subprocess.run([script, "-v", "-f", config], check=True, stdout=subprocess.DEVNULL)  # which binds nothing
+    for _ in range(2):
+        subprocess.run([script, "-v", "-f", config], check=True, stdout=subprocess.DEVNULL)  # which binds nothing
     once = config.read_text()
     assert [line.strip() for line in once.splitlines() if line.strip().startswith("bind")] == [
         "bind 127.0.0.1:9101",
@@ -43,6 +47,8 @@ def test_the_front_alone_listens_where_it_is_told(tmp_path: Path, host: str, bou
         "bind 127.0.0.1:8404",
     ]
     assert "mode 600 level admin" in once
+    assert once.count("defaults\n    timeout http-request 10s\n    mode http\n    timeout client 300s\n") == 1
+    assert once.count("http-request") == 1
     assert "server x 127.0.0.1:30000 check" in once
 
 
