@@ -23,6 +23,7 @@ import yaml
 
 from drills.service import REPOSITORY, Config, Service
 from services.launcher import environment
+from services.ports import RAYS_NETWORK
 from services.processes import descendants
 
 HEAD, WORKER = "10.213.7.1", "10.213.7.2"
@@ -142,11 +143,8 @@ def can_have_machines() -> bool:
 def cluster() -> Iterator[Cluster]:
     """Two machines with a Ray node in each; this process is on the head's machine until the block ends."""
     with tempfile.TemporaryDirectory(prefix="drill-", ignore_cleanup_errors=True) as folder, _machines():
-        variables = environment(os.environ, folder) | {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        }
-        one = Cluster(Path(folder), variables)
+        said = {RAYS_NETWORK: "1", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        one = Cluster(Path(folder), environment({**os.environ, **said}, folder) | said)
         try:
             one.start(HEAD)
             one.wait_until_up()
