@@ -16,7 +16,6 @@ PARTS = (
     "clients",
     "death",
     "change",
-    "nodes",
     "soak",
 )
 """The drills, in the order of the table."""
