@@ -17,6 +17,9 @@ PARTS = (
     "death",
     "change",
     "soak",
+    "bulk_resume",
+    "fuzz",
+    "openapi",
 )
 """The drills, in the order of the table."""
 

@@ -31,7 +31,6 @@ from stn_core.bundle import read_manifest
 from stn_core.errors import StnError
 
 if TYPE_CHECKING:
-    from services.gateway import Gateway
     from services.pipelines import Pipelines
 
 T = TypeVar("T")
@@ -153,7 +152,7 @@ class GatewayReplica(GrpcMethods):
                     for link in self._remote.values():
                         await link.prepare(loaded.bundle)
                     self._serve(loaded)
-                self._served.gateway.refused = None
+                self._served.pipelines.refused = None
             except Exception as error:
                 self._refuse(error)
 
@@ -186,7 +185,7 @@ class GatewayReplica(GrpcMethods):
             pipelines = Pipelines(settings, links, read_manifest(bundle.source))
             gateway = Gateway(pipelines, settings, self._board, bundle.sha256)
             app = admitted(gateway.asgi_app(), self._admission)
-            return _Served(bundle, pipelines, gateway, gateway.watched(app, answers_id=False), gateway.watched(app))
+            return _Served(bundle, pipelines, gateway.watched(app, answers_id=False), gateway.watched(app))
 
         return load_whole(source, load)
 
@@ -204,7 +203,7 @@ class GatewayReplica(GrpcMethods):
         return samples
 
     def _refuse(self, error: Exception) -> None:
-        self._served.gateway.refused = str(error)
+        self._served.pipelines.refused = str(error)
         logger.error(
             "the bundle that user_config names is refused, %s is served: %s", self._served.bundle.source, error
         )
@@ -215,7 +214,6 @@ class _Served(NamedTuple):
 
     bundle: BundleId
     pipelines: "Pipelines"
-    gateway: "Gateway"
     app: Any
     """What Ray calls."""
     short_cut: Any

@@ -30,20 +30,20 @@ _SERVER_OPTIONS = ("http_options", "grpc_options", "proxy_location")
 class Changes:
     """The configs that were served, the last one now; one change at a time.
 
-    ``prepare`` puts into another config what the launcher's own arguments say, ``apply`` asks Serve for it.
+    ``complete`` puts into another config what the launcher's own arguments say, ``apply`` asks Serve for it.
     """
 
     def __init__(
         self,
         config: Config,
-        prepare: Callable[[Config], Config],
+        complete: Callable[[Config], None],
         apply: Callable[[Config], None],
         host: str,
         port: int,
         stopping: StopFlag,
     ) -> None:
         self._served = [config]
-        self._prepare, self._apply = prepare, apply
+        self._complete, self._apply = complete, apply
         self._host, self._port, self._stopping = host, port, stopping
         self._lock = threading.Lock()
 
@@ -53,7 +53,7 @@ class Changes:
         InvalidInput, before anything changes, for what cannot work; StnError if it failed, and was changed back.
         """
         with self._one_at_a_time():
-            config = deepcopy(self._served[-1]) if path is None else self._prepare(pinned(read_deploy_config(path)))
+            config = deepcopy(self._served[-1]) if path is None else self._read(path)
             for name in _SERVER_OPTIONS:
                 config.pop(name, None)
                 if name in self._served[-1]:
@@ -74,6 +74,11 @@ class Changes:
             self._change(self._served[-2], patience_s)
             self._served.pop()
             return told(self._served[-1])
+
+    def _read(self, path: str) -> Config:
+        config = read_deploy_config(path)
+        self._complete(config)
+        return pinned(config)
 
     def _one_at_a_time(self) -> "_Turn":
         return _Turn(self._lock)

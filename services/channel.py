@@ -21,7 +21,7 @@ import orjson
 from services.batching import Columns
 from services.origin import Origin, for_travel, from_travel, origins, told_ids
 from services.stages import BundleId, Operation
-from stn_core.errors import Overloaded, StnError, error_from_problem
+from stn_core.errors import BadBody, Overloaded, StnError, error_from_problem
 from stn_core.wire import decode_request, encode_request
 
 logger = logging.getLogger("ray.serve")
@@ -204,11 +204,17 @@ def _with_operation(operation: Operation, columns: Columns) -> tuple[bytes | mem
 
 def _operation_in(frame: bytes, head_bytes: int) -> tuple[Operation, Columns, tuple[Origin, ...]]:
     request = decode_request(frame, head_bytes)
-    said = request.parameters
-    arguments = tuple((name, value) for name, value in said["arguments"])
-    bundle = None if said["bundle"] is None else BundleId(*said["bundle"])
-    operation = Operation(said["name"], arguments, said["result_bytes"], bundle)
-    return operation, request.inputs, from_travel(said["requests"])
+    try:
+        said = request.parameters
+        arguments = tuple((name, value) for name, value in said["arguments"])
+        bundle = None if said["bundle"] is None else BundleId(*said["bundle"])
+        operation = Operation(said["name"], arguments, said["result_bytes"], bundle)
+        return operation, request.inputs, from_travel(said["requests"])
+    except (KeyError, TypeError, ValueError):
+        raise BadBody(
+            "expected a name, arguments, result_bytes and requests of an operation, got other parameters; do both "
+            "sides run the same version?"
+        ) from None
 
 
 def _error_head(error: StnError) -> bytes:
@@ -216,11 +222,12 @@ def _error_head(error: StnError) -> bytes:
 
 
 def _error_in(frame: bytes) -> StnError:
-    problem = orjson.loads(frame)
-    error = error_from_problem(problem, problem["status"])
-    if isinstance(error, Overloaded):
-        error = Overloaded(error.detail, problem["retry_after_s"])
-    return error
+    try:
+        problem = orjson.loads(frame)
+        error = error_from_problem(problem, problem["status"])
+        return Overloaded(error.detail, float(problem["retry_after_s"])) if isinstance(error, Overloaded) else error
+    except (KeyError, TypeError, ValueError):
+        raise BadBody(f"expected the document of an error, got {len(frame)} bytes that are none") from None
 
 
 async def _write(writer: asyncio.StreamWriter, number: int, kind: int, parts: tuple[Any, ...]) -> None:

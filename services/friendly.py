@@ -118,7 +118,7 @@ class _FileRoutes:
             outcomes = await asyncio.gather(*(self._infer(ask, one, deadline_s, turns) for one in prepared))
             if kind == PNG:
                 return await self._in_thread(png_answer, ask, outcomes[0])
-            names, path = [item.name for item in form.items], shortened(request.url.path)
+            names, path = [item.name for item in form.items], shortened(request.scope["path"])
             return await self._in_thread(json_answer, ask, names, outcomes, path)
 
     async def _in_thread(self, work: Callable[..., T], *given: object) -> T:

@@ -69,8 +69,6 @@ class Gateway:
         name, version = pipelines.bundle
         bundle = {"name": name, "version": version, "sha256": sha256}
         self._metadata = {**server_metadata(settings.limits), "bundle": bundle}
-        self.refused: str | None = None
-        """Why another bundle, which was to be served instead, is not."""
         self._repository = Repository(pipelines, settings.limits)
         self._friendly = friendly_routes(pipelines, settings)
         board = board or Board(SERVER_NAME, lambda: gateway_samples(pipelines))
@@ -135,7 +133,8 @@ class Gateway:
         return app
 
     async def server_metadata(self, request: Request) -> Response:
-        return json_answer(self._metadata if self.refused is None else {**self._metadata, "refused": self.refused})
+        refused = self._pipelines.refused
+        return json_answer(self._metadata if refused is None else {**self._metadata, "refused": refused})
 
     async def model_metadata(self, request: Request) -> Response:
         return json_answer(self._model(request).metadata())

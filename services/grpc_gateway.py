@@ -170,15 +170,15 @@ class GrpcGateway:
     @contextmanager
     def _watched(self, method: str, asked_id: str | None, given: Mapping[str, str]) -> Iterator[_Seen]:
         """Watches over one request, to which what is done in the block belongs."""
-        watched = self._watch.begin(asked_id, given.get("traceparent"), "grpc")
-        seen, token = _Seen(watched.origin.request_id), origins.set((watched.origin,))
+        origin = self._watch.begin(asked_id, given.get("traceparent"), "grpc")
+        seen, token = _Seen(origin.request_id), origins.set((origin,))
         try:
             yield seen
         finally:
             origins.reset(token)
-            if not watched.origin.model and method in _INFERENCE:
-                watched.origin.model = "unknown"
-            self._watch.end(watched, *seen.end(), lambda: {"method": method})
+            if not origin.model and method in _INFERENCE:
+                origin.model = "unknown"
+            self._watch.end(origin, *seen.end(), dict, (("method", method),))
 
     async def _streamed(self, data: bytes, asked_id: str | None, given: Mapping[str, str]) -> bytes:
         with self._watched("ModelStreamInfer", asked_id, given) as seen:

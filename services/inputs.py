@@ -86,7 +86,7 @@ def read_theta(tensor: Array, images: int, dtype: type[np.floating[Any]] = np.fl
     if not largest <= MAX_THETA:
         raise BadTensor(
             f"theta: expected finite numbers of at most {MAX_THETA:g} either way, beyond which coordinates overflow, "
-            f"got {largest:g}"
+            f"got {_first(tensor, ~(np.abs(tensor.astype(np.float64)) <= MAX_THETA))}"
         )
     return tensor.astype(dtype)
 
@@ -192,11 +192,17 @@ def check_limits(name: str, shape: tuple[int, ...], bytes_per_value: int, images
 def _check_values(images: Array, unit_range: bool) -> None:
     low, high = float(images.min()), float(images.max())  # NaN if any pixel is
     if not np.isfinite([low, high]).all():
-        raise BadTensor("images: expected finite FP32 pixels, got NaN or infinity")
+        raise BadTensor(f"images: expected finite FP32 pixels, got {_first(images, ~np.isfinite(images))}")
     if unit_range and not (low >= -_UNIT_RANGE_TOLERANCE and high <= 1 + _UNIT_RANGE_TOLERANCE):
         raise BadTensor(
             f"images: expected FP32 pixels in [0, 1], got {low:g} to {high:g}; divide by 255, or send them as UINT8"
         )
+
+
+def _first(tensor: Array, wrong: Array) -> str:
+    """The first of the values that are ``wrong``, and where it is."""
+    place = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    return f"{float(tensor[place]):g} at {[int(index) for index in place]}"
 
 
 def _decode(encoded: Array, rules: ImageRules) -> Array:

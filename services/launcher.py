@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -95,11 +96,10 @@ def serve_config(
             if bundle is not None:
                 read_manifest(bundle)  # refuses a broken bundle before anything starts
                 _use(config, bundle=bundle)
-            if keys is not None:
-                read_keys(Path(keys))
-            config = _with_keys(pinned(config), keys)
+            _ask_for(keys, config)
             limit_bodies(config)
             _warn_if_open(config, host)
+            config = pinned(config)
             grpc_port = prepare_grpc(config, inner_host, grpc_port)
             if grpc_port is not None:
                 _check_port(host, grpc_port)
@@ -109,9 +109,8 @@ def serve_config(
                 if grpc_port is not None:
                     print(f"gRPC at {address_of(host, grpc_port)}", flush=True)
                 print(f"logs in {_log_folder()}", flush=True)
-                with _controlled(
-                    Changes(config, lambda other: _with_keys(other, keys), _apply, host, port, stopping), port
-                ):
+                changes = Changes(config, partial(_ask_for, keys), _apply, host, port, stopping)
+                with _controlled(changes, port):
                     _watch(stopping)
         except Exception:
             if not stopping.is_set():  # a Ctrl-C reaches Ray's processes too, and they may be gone first
@@ -242,11 +241,11 @@ def _use(config: dict[str, Any], **given: Any) -> None:
         application["args"] = {**arguments, **merged}
 
 
-def _with_keys(config: dict[str, Any], keys: str | None) -> dict[str, Any]:
-    """``config`` with the file of keys that the command line names, if it does: whatever is deployed later as well."""
+def _ask_for(keys: str | None, config: dict[str, Any]) -> None:
+    """Has the applications of ``config`` ask for keys of the file ``keys``, if there is one; InvalidInput if broken."""
     if keys is not None:
+        read_keys(Path(keys))
         _use(config, access={"keys_file": str(Path(keys).resolve())})
-    return config
 
 
 def _warn_if_open(config: dict[str, Any], host: str) -> None:

@@ -135,7 +135,9 @@ class Board:
         was_there = await asyncio.to_thread(self._store.put, self._key, orjson.dumps(now_s) + b"\n" + written)
         if not was_there and self._told is not None:  # taken for dead: another one tells of what was told by then
             self._taken.add(self._told.lasting())
-            await asyncio.to_thread(self._store.put, self._key, orjson.dumps(now_s) + b"\n" + _listed(self.own()))
+            self._told, self._written = None, b""
+            await self.tell()
+            return
         self._told, self._written, self._written_s = samples, written, now_s
 
     def inherit(self, samples: Samples) -> None:
@@ -159,10 +161,6 @@ class Board:
                 if time.time() - written_s > DEAD_AFTER_S and store.delete(key):
                     found.append(samples)
         return found
-
-
-def _listed(samples: Samples) -> bytes:
-    return orjson.dumps(samples.listed())
 
 
 def _parsed(entry: bytes) -> tuple[float, Samples]:

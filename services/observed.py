@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.origin import Origin, new_request_id, origins, valid_request_id
 from services.request_counts import RequestCounts
 from services.request_log import RequestLog
-from services.tracing import RequestSpan, Tracing
+from services.tracing import Tracing
 from stn_core.errors import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, shortened
 
 REQUEST_ID = "x-request-id"
@@ -30,33 +30,21 @@ class Watch:
     def __init__(self, counts: RequestCounts, log: RequestLog, tracing: Tracing | None) -> None:
         self._counts, self._log, self._tracing = counts, log, tracing
 
-    def begin(self, asked_id: str | None, traceparent: str | None, protocol: str) -> "Watched":
+    def begin(self, asked_id: str | None, traceparent: str | None, protocol: str) -> Origin:
         """Takes note of a request: under the id its client gave it, if that is a good one."""
-        valid = asked_id is not None and valid_request_id(asked_id)
-        origin = Origin(asked_id if valid and asked_id else new_request_id(), "", protocol)
-        span = None if self._tracing is None else self._tracing.request(protocol, traceparent)
-        if span is not None:
-            origin.trace = span.traceparent
-        return Watched(origin, span)
+        request_id = asked_id if asked_id is not None and valid_request_id(asked_id) else new_request_id()
+        origin = Origin(request_id, "", protocol)
+        if self._tracing is not None:
+            self._tracing.begin(origin, traceparent)
+        return origin
 
-    def end(self, watched: "Watched", status: int, reason: str, more: Callable[[], dict[str, Any]]) -> None:
-        """Counts how it ended, and tells the log if that wants it, with what ``more`` its protocol knows."""
-        origin = watched.origin
+    def end(self, origin: Origin, status: int, reason: str, told: Callable[..., dict[str, Any]], *given: Any) -> None:
+        """Counts how it ended, and tells the log if that wants it, with what its protocol has ``told`` of it."""
         self._counts.add(origin.model, origin.protocol, status, reason)
         if self._log.wants(status):
-            self._log.note(origin, status, reason, perf_counter() - watched.began_s, more())
-        if watched.span is not None:
-            watched.span.end(origin, status, reason)
-
-
-class Watched:
-    """A request under way."""
-
-    __slots__ = ("began_s", "origin", "span")
-
-    def __init__(self, origin: Origin, span: RequestSpan | None) -> None:
-        self.began_s = perf_counter()
-        self.origin, self.span = origin, span
+            self._log.note(origin, status, reason, perf_counter() - origin.began_s, told(*given))
+        if origin.span is not None:
+            origin.span.end(origin, status, reason)
 
 
 class Observed:
@@ -75,17 +63,17 @@ class Observed:
                 asked_id = value.decode("latin-1")
             elif name == _TRACE:
                 traceparent = value.decode("latin-1")
-        watched = self._watch.begin(asked_id, traceparent, "http")
-        answer = _Answer(send, watched.origin.request_id, self._answers_id)
-        token = origins.set((watched.origin,))
+        origin = self._watch.begin(asked_id, traceparent, "http")
+        answer = _Answer(send, origin.request_id, self._answers_id)
+        token = origins.set((origin,))
         try:
             await self._app(scope, receive, answer.send)
         finally:
             origins.reset(token)
-            if answer.reason and not watched.origin.model:
-                watched.origin.model = _model_in(scope)
+            if answer.reason and not origin.model:
+                origin.model = _model_in(scope)
             if not _asks_health(scope):  # a probe that hears no is not refused
-                self._watch.end(watched, answer.status, answer.reason, lambda: _told(scope, answer))
+                self._watch.end(origin, answer.status, answer.reason, _told, scope, answer)
 
 
 class _Answer:
@@ -96,7 +84,7 @@ class _Answer:
     def __init__(self, send: Send, request_id: str, answers_id: bool) -> None:
         self._send, self._request_id, self._answers_id = send, request_id, answers_id
         self._head: Message | None = None
-        self._parts: list[bytes] = []
+        self._parts: list[bytes] | None = None
         self.status, self.reason = CLIENT_GONE
         self.bytes_out = 0
 
@@ -114,7 +102,7 @@ class _Answer:
         elif message["type"] == "http.response.body":
             body = message.get("body", b"")
             if self._head is not None:
-                self._parts.append(body)
+                self._parts = [*(self._parts or ()), body]
                 if not message.get("more_body", False):
                     await self._send_problem(self._head, b"".join(self._parts))
                 return

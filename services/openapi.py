@@ -15,6 +15,10 @@ from stn_core.wire import HEADER_LENGTH
 
 _JSON, _BINARY = "application/json", "application/octet-stream"
 _TEXTS = {"Page": "text/html", "Metrics": "text/plain"}
+_KEYS = {  # asked for where the service has them; without, nobody is
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where they are asked for (else 401)"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same, in a header of its own"},
+}
 _INTRODUCTION = (
     "Straightens images, classifies them, warps them by given transforms and distorts them by recipes. It speaks the "
     "Open Inference Protocol v2 (KServe, Triton): a batch of images is one tensor."
@@ -42,7 +46,8 @@ def openapi_document(
         "info": {"title": SERVER_NAME, "version": stn_core.__version__, "description": _INTRODUCTION},
         "servers": [{"url": "."}],
         "paths": dict(paths),
-        "components": {"schemas": SCHEMAS},
+        "components": {"schemas": SCHEMAS, "securitySchemes": _KEYS},
+        "security": [{}, *({name: []} for name in _KEYS)],
     }
 
 

@@ -71,13 +71,13 @@ def _said(parameter: Parameter) -> dict[str, Any]:
 def _body(kind: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
     fields = {one.name: {**one.schema, "description": one.description} for one in parameters}
     if kind == _FORM:  # what a field of files is called makes no difference
-        files = {"type": "array", "items": {"type": "string", "contentMediaType": _ANY_IMAGE}}
-        return {"type": "object", "properties": {"image": files, **fields}}
+        files = {"type": "array", "items": {"type": "string", "contentMediaType": _ANY_IMAGE}, "minItems": 1}
+        return {"type": "object", "properties": {"image": files, **fields}, "required": ["image"]}
     if kind == _JSON:
         return {
             "type": "object",
             "properties": {
-                "images": {"type": "array", "items": ref("EncodedImage")},
+                "images": {"type": "array", "items": ref("EncodedImage"), "minItems": 1},
                 "parameters": {"type": "object", "properties": fields},
             },
             "required": ["images"],

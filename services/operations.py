@@ -49,4 +49,5 @@ class Operations:
 
     async def ready(self, request: Request) -> Response:
         await check_ready(self._pipelines)
-        return json_answer({"ready": True})
+        # Anybody may ask this; why is told in the metadata, to those who have a key where one is asked for.
+        return json_answer({"ready": True} if self._pipelines.refused is None else {"ready": True, "refused": True})

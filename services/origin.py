@@ -3,10 +3,17 @@
 A request has one origin; a batch has those of all its requests, and takes them along to another process.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from itertools import count
 from secrets import token_hex
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from services.tracing import RequestSpan
 
 MAX_ID_CHARACTERS = 128
 _TOLD, _TRAVEL = 16, 64
@@ -16,7 +23,7 @@ _TOLD, _TRAVEL = 16, 64
 class Origin:
     """A request as those who work on it know it."""
 
-    __slots__ = ("images", "model", "protocol", "request_id", "trace")
+    __slots__ = ("began_s", "images", "model", "protocol", "request_id", "span", "trace")
 
     def __init__(self, request_id: str, trace: str = "", protocol: str = "http") -> None:
         self.request_id = request_id
@@ -26,7 +33,10 @@ class Origin:
         self.model = ""
         """The model it turned out to be for."""
         self.images = 0
-        """How many of them were answered."""
+        """Those that were answered."""
+        self.span: RequestSpan | None = None
+        """The span itself, in the process that the request came to."""
+        self.began_s = perf_counter()
 
 
 origins: ContextVar[tuple[Origin, ...]] = ContextVar("origins", default=())

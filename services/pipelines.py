@@ -115,6 +115,8 @@ class Pipelines:
         self._stage_of = {name: stage for name, (_, stage) in runs.items()}
         self._straightener = Straightener(settings, manifest, self._look)
         self.shadow = Shadow(settings.shadow_share, self._classify_as_it_came)
+        self.refused: str | None = None
+        """Why another bundle, which was to be served instead, is not."""
         self._compares = settings.shadow_share > 0
         self._resizes = manifest.rectified_shape != manifest.input_shape
 

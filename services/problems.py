@@ -40,7 +40,7 @@ def guarded(handler: Handler) -> Handler:
         except Exception:
             origin = current()
             request_id = new_request_id() if origin is None else origin.request_id
-            logger.exception("request %s to %s failed", request_id, request.url.path)
+            logger.exception("request %s to %s failed", request_id, request.scope["path"])
             return _problem(StnError(f"the service failed on request {request_id}; its log has the reason"), request)
 
     return answer
@@ -49,7 +49,7 @@ def guarded(handler: Handler) -> Handler:
 async def unknown_route(request: Request, error: Exception) -> Response:
     """The answer of the router itself: no such path, or not with this method."""
     assert isinstance(error, HTTPException)
-    path = shortened(request.url.path)
+    path = shortened(request.scope["path"])
     detail = {
         404: f"{path}: no such route; the protocol's are below /v2, those for files below /v1; see /docs",
         405: f"{path}: expected another method than {shortened(request.method)}",

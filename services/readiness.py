@@ -51,10 +51,11 @@ def _reason(application: Any) -> str:
 def refusal(config: dict[str, Any], host: str, port: int) -> str | None:
     """Why a gateway serves on what it served before, if the one that is asked does."""
     for application in config["applications"]:
-        status, body = _get(host, port, application, "/v2")
-        refused = orjson.loads(body).get("refused") if status == 200 else None
-        if refused is not None:
-            return str(refused)
+        status, body = _get(host, port, application, "/v2/health/ready")
+        if status == 200 and orjson.loads(body).get("refused"):
+            status, body = _get(host, port, application, "/v2")  # for which a key may be asked
+            why = orjson.loads(body).get("refused") if status == 200 else None
+            return why or "the bundle that was deployed is refused; the service's log has the reason"
     return None
 
 

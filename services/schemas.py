@@ -64,7 +64,7 @@ _INFERENCE: dict[str, Schema] = {
                 },
                 description="Others are allowed, and not heeded",
             ),
-            "inputs": _list(ref("InputTensor"), maxItems=MAX_TENSORS),
+            "inputs": _list(ref("InputTensor"), minItems=1, maxItems=MAX_TENSORS),
             "outputs": _list(
                 ref("RequestedOutput"), maxItems=MAX_TENSORS, description="All outputs where none are named"
             ),
@@ -158,7 +158,13 @@ _METADATA: dict[str, Schema] = {
         "name platform max_batch_size input output",
     ),
     "Live": _object({"live": {"const": True}}, "live"),
-    "Ready": _object({"ready": {"const": True}}, "ready"),
+    "Ready": _object(
+        {
+            "ready": {"const": True},
+            "refused": {**_FLAG, "description": "Another bundle was deployed, and refused"},
+        },
+        "ready",
+    ),
     "ModelReady": _object({"name": _TEXT, "ready": {"const": True}}, "name ready"),
 }
 
@@ -226,6 +232,7 @@ _OTHERS: dict[str, Schema] = {
             "detail": {**_TEXT, "description": "What was expected, what came, what to do"},
             "error": {**_TEXT, "description": "The same as detail, for clients of the protocol"},
             "instance": {**_TEXT, "description": "The path of the request"},
+            "request_id": {**_TEXT, "description": "Under which the service's logs have it: x-request-id, or one made"},
         },
         "type title status detail error",
         description="RFC 9457",

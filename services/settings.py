@@ -75,13 +75,6 @@ class Limits(_Strict):
         return self
 
 
-class UserConfig(_Strict):
-    """What ``user_config:`` of our deployments may say: it changes while the service runs, without new processes."""
-
-    bundle: str | None = None
-    """What ``Settings.bundle`` is, and goes before it."""
-
-
 class Access(_Strict):
     """Who may ask, and how often; nobody is asked anything unless it says so."""
 
@@ -93,6 +86,13 @@ class Access(_Strict):
     """The same in images."""
     metrics_without_key: bool = False
     """Whether ``/metrics`` is open to all who reach the service."""
+
+
+class UserConfig(_Strict):
+    """What ``user_config:`` of our deployments may say: it changes while the service runs, without new processes."""
+
+    bundle: str | None = None
+    """What ``Settings.bundle`` is, and goes before it."""
 
 
 class Traces(StrEnum):

@@ -24,10 +24,10 @@ _SERVICE = "stn-rectify"
 class RequestSpan:
     """The span of one request that is traced."""
 
-    __slots__ = ("_span", "traceparent")
+    __slots__ = ("_span",)
 
-    def __init__(self, span: Any, traceparent: str) -> None:
-        self._span, self.traceparent = span, traceparent
+    def __init__(self, span: Any) -> None:
+        self._span = span
 
     def end(self, origin: Origin, status: int, reason: str) -> None:
         from opentelemetry.trace import Status, StatusCode
@@ -61,17 +61,17 @@ class Tracing:
         self._tracer = self._provider.get_tracer(_SERVICE)
         self._travel = TraceContextTextMapPropagator()
 
-    def request(self, protocol: str, traceparent: str | None) -> RequestSpan | None:
-        """The span of a request that begins now, below the client's own if it has one; None if it is not sampled."""
+    def begin(self, origin: Origin, traceparent: str | None) -> None:
+        """Gives a request that begins now a span, below the client's own if it has one; none if it is not sampled."""
         from opentelemetry import trace
 
         parent = None if traceparent is None else self._travel.extract({"traceparent": traceparent})
-        span = self._tracer.start_span(protocol, parent, kind=trace.SpanKind.SERVER)
+        span = self._tracer.start_span(origin.protocol, parent, kind=trace.SpanKind.SERVER)
         if not span.is_recording():
-            return None
+            return
         carrier: dict[str, str] = {}
         self._travel.inject(carrier, trace.set_span_in_context(span))
-        return RequestSpan(span, carrier["traceparent"])
+        origin.span, origin.trace = RequestSpan(span), carrier["traceparent"]
 
     def add(self, name: str, traceparent: str, began_ns: int, ended_ns: int, **told: str | int) -> None:
         """A span of something that is over, in nanoseconds since 1970, below that of a request."""

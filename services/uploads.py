@@ -56,7 +56,10 @@ def read_head(data: bytes, limits: Limits) -> Head:
             tile = (int(tags.get(_TILE_LENGTH, 1)), int(tags.get(_TILE_WIDTH, 1)))
             sizes = ((opened.height, opened.width), tile)
     except Image.DecompressionBombError as error:
-        raise TooLarge(f"images: {error}") from None
+        said = str(error).partition(",")[0]
+        raise TooLarge(
+            f"images: expected at most {limits.max_pixels_per_image} pixels in an image, got more ({said})"
+        ) from None
     except Exception as error:  # Pillow raises many kinds for broken files
         raise _unreadable(data, error) from None
     for height, width in sizes:

@@ -16,6 +16,8 @@ from stn_client.results import Row
 
 from stn_cli.annotated import ANNOTATIONS
 from stn_cli.app import app
+from stn_cli.bulk import Address, Bulk, BulkOptions, Format, ShardImages, Workers, run_bulk
+from stn_cli.bulk import Column as ParquetColumn
 from stn_cli.connection import connected
 from stn_cli.endings import EXIT_STATUSES
 from stn_cli.files import Files, Job
@@ -59,14 +61,26 @@ def augment(
     engine: OwnEngine = None,
     as_json: AsJson = False,
     progress: ShowProgress = None,
+    bulk: Bulk = False,
+    format_: Format = None,
+    column: ParquetColumn = None,
+    workers: Workers = None,
+    shard_images: ShardImages = None,
+    address: Address = None,
 ) -> None:
     """Distort pictures by a recipe, at their own size and in their own colours, and tell exactly how.
 
     A copy is a function of picture, recipe, seed and the copy's number alone. augmented.jsonl in --out has a
     line for each: source, theta, theta_rectifying, exact, and the annotations, moved.
     """
+    only_bulk = BulkOptions(format_, column, workers, shard_images, address)
+    if bulk:
+        job = {"command": "augment", "recipe": _whole_recipe(recipe), "seed": seed, "copies": copies}
+        run_bulk(paths, out, recursive, url, only_bulk, job, annotations, overwrite, as_json, progress)
+        return
+    only_bulk.refuse()
     skipped = os.path.realpath(out)
-    with _Augmenting(out, overwrite, copies, annotations) as task, connected(url, bundle, engine) as client:
+    with _Augmenting(Path(out), overwrite, copies, annotations) as task, connected(url, bundle, engine) as client:
         files = Files(find_sources(paths, recursive, skipped), task.prepare, task.finish, copies)
         images, same = tee(files.images())
         report = Report(_columns(), as_json, progress, partial(count_sources, paths, recursive, skipped))
@@ -106,8 +120,10 @@ class _Augmenting(Writing):
 
 def _recipe(given: str) -> str | dict[str, Any]:
     """A file's recipe, or the name that the service knows one by; BadRecipe if the file has none."""
-    if not Path(given).is_file():
-        return given
+    return _whole_recipe(given) if Path(given).is_file() else given
+
+
+def _whole_recipe(given: str) -> dict[str, Any]:
     from stn_core.recipes import load_recipe
 
     return load_recipe(given).model_dump(mode="json", exclude_unset=True)

@@ -35,10 +35,16 @@ def connected(url: str | None, bundle: str | None, engine: str | None) -> Iterat
             client.metadata()  # before anything is printed: whether it is there
             yield client
         return
-    if engine is not None and engine not in get_args(BackendName):
-        raise InvalidInput(f"--engine: expected {', '.join(get_args(BackendName))}, got {engine!r}")
-    if engine == "tensorflow":
+    backend = checked_engine(engine)
+    if backend == "tensorflow":
         import_tensorflow_quietly()
-    transport = in_process(bundle or DEFAULT_BUNDLE, cast(BackendName, engine or DEFAULT_ENGINE))
+    transport = in_process(bundle or DEFAULT_BUNDLE, backend)
     with Client(URL, transport=transport, read_timeout_s=PATIENCE_S, in_flight=IN_FLIGHT) as client:
         yield client
+
+
+def checked_engine(engine: str | None) -> BackendName:
+    """The engine of that name, or the one that is taken if none is; InvalidInput if there is no such."""
+    if engine is not None and engine not in get_args(BackendName):
+        raise InvalidInput(f"--engine: expected {', '.join(get_args(BackendName))}, got {engine!r}")
+    return cast(BackendName, engine or DEFAULT_ENGINE)

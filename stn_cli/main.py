@@ -43,6 +43,9 @@ _EXTRAS = {
     "starlette": "serve",
     "yaml": "serve",
     "PIL": "train",
+    "pyarrow": "bulk",
+    "fsspec": "bulk",
+    "pandas": "bulk",
 }
 
 

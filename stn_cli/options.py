@@ -55,7 +55,9 @@ ShowProgress = Annotated[
     bool | None,
     typer.Option("--progress/--no-progress", help="A bar on the error output; default: if that is a terminal."),
 ]
-Out = Annotated[Path, typer.Option(help="The folder for the images, PNG, named after their sources.")]
+Out = Annotated[
+    str, typer.Option(help="The folder for the images, PNG, named after their sources; with --bulk also a URI.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 AnnotationFile = Annotated[
     Path | None,

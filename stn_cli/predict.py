@@ -5,6 +5,19 @@ from __future__ import annotations
 from functools import partial
 
 from stn_cli.app import app
+from stn_cli.bulk import (
+    Address,
+    Bulk,
+    BulkOptions,
+    BulkOut,
+    Format,
+    ShardImages,
+    Workers,
+    run_bulk,
+)
+from stn_cli.bulk import (
+    Column as ParquetColumn,
+)
 from stn_cli.connection import connected
 from stn_cli.endings import EXIT_STATUSES
 from stn_cli.files import Files, Job
@@ -28,7 +41,8 @@ from stn_cli.options import (
 )
 from stn_cli.report import Column, Entry, Report
 from stn_cli.sources import count_sources, find_sources
-from stn_cli.straightening import MODEL, Straight, columns, given_limits, straight_rows
+from stn_cli.straightening import MODEL, Straight, columns, given_limits, straight_rows, straightening_job
+from stn_core.errors import InvalidInput
 
 
 @app.command(epilog=EXIT_STATUSES)
@@ -49,6 +63,13 @@ def predict(
     may_mirror: MayMirror = None,
     as_json: AsJson = False,
     progress: ShowProgress = None,
+    bulk: Bulk = False,
+    out: BulkOut = None,
+    format_: Format = None,
+    column: ParquetColumn = None,
+    workers: Workers = None,
+    shard_images: ShardImages = None,
+    address: Address = None,
 ) -> None:
     """Straighten and classify pictures of any size: label, probability, and by how much each was turned and scaled.
 
@@ -58,6 +79,14 @@ def predict(
     limits = given_limits(
         decide, min_confidence, min_scale, max_scale, max_turn, max_shear, max_content_lost, min_motion, may_mirror
     )
+    only_bulk = BulkOptions(format_, column, workers, shard_images, address)
+    if bulk:
+        job = straightening_job("predict", bundle, engine, limits)
+        run_bulk(paths, out, recursive, url, only_bulk, job, as_json=as_json, progress=progress)
+        return
+    only_bulk.refuse()
+    if out is not None:
+        raise InvalidInput("--out: expected --bulk with it; without it, the results go to the standard output")
     with connected(url, bundle, engine) as client:
         classes = client.model(MODEL)["parameters"]["classes"]
         files = Files(find_sources(paths, recursive), lambda source: Job(source, source.path), partial(_said, classes))

@@ -11,6 +11,8 @@ import typer
 
 from stn_cli.annotated import ANNOTATIONS
 from stn_cli.app import app
+from stn_cli.bulk import Address, Bulk, BulkOptions, Format, ShardImages, Workers, run_bulk
+from stn_cli.bulk import Column as ParquetColumn
 from stn_cli.connection import connected
 from stn_cli.endings import EXIT_STATUSES
 from stn_cli.files import Files, Job
@@ -38,7 +40,7 @@ from stn_cli.options import (
 )
 from stn_cli.report import Column, Entry, Report
 from stn_cli.sources import Source, count_sources, find_sources
-from stn_cli.straightening import Straight, columns, given_limits, straight_rows
+from stn_cli.straightening import Straight, columns, given_limits, straight_rows, straightening_job
 from stn_cli.targets import shown, write_whole
 from stn_cli.writing import Writing
 from stn_core.canvas import MAX_SIDE_PX
@@ -75,6 +77,12 @@ def rectify(
     may_mirror: MayMirror = None,
     as_json: AsJson = False,
     progress: ShowProgress = None,
+    bulk: Bulk = False,
+    format_: Format = None,
+    column: ParquetColumn = None,
+    workers: Workers = None,
+    shard_images: ShardImages = None,
+    address: Address = None,
 ) -> None:
     """Straighten pictures at their own resolution and in their own colours, and move what is annotated on them.
 
@@ -88,8 +96,17 @@ def rectify(
         if given and out is None:
             raise InvalidInput(f"{option}: expected a folder to write to, give --out too")
     wanted: Any = {"canvas": canvas, "size": parse_size(size, MAX_SIDE_PX), "max_side_px": max_side}
+    only_bulk = BulkOptions(format_, column, workers, shard_images, address)
+    if bulk:
+        job = {**straightening_job("rectify", bundle, engine, limits), "wanted": wanted, "mask": mask}
+        run_bulk(paths, out, recursive, url, only_bulk, job, annotations, overwrite, as_json, progress)
+        return
+    only_bulk.refuse()
     skipped = None if out is None else os.path.realpath(out)
-    with _Rectifying(out, overwrite, mask, annotations) as task, connected(url, bundle, engine) as client:
+    with (
+        _Rectifying(None if out is None else Path(out), overwrite, mask, annotations) as task,
+        connected(url, bundle, engine) as client,
+    ):
         files = Files(find_sources(paths, recursive, skipped), task.prepare, task.finish)
         report = Report(_columns(bool(limits)), as_json, progress, partial(count_sources, paths, recursive, skipped))
         made: Any = {"pictures": out is not None, "mask": mask}

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from stn_client import StnError, Straightening
 
+from stn_cli.connection import DEFAULT_BUNDLE, checked_engine
 from stn_cli.report import Column, Entry
-from stn_core.geometry import affine_fits
-from stn_core.motion import MIDDLE, motion_of
-from stn_core.transforms import map_points
+from stn_core.motion import motion_shown
 
 MODEL = "straighten"
 
@@ -32,7 +29,7 @@ class Straight(NamedTuple):
 
 def straight_rows(part: Straightening) -> Iterator[Straight]:
     """The rows of ``part``, measured; column by column, which is far sooner."""
-    turn_deg, scale = _turn_and_scale(part)
+    turn_deg, scale = motion_shown(part.theta, part.source_size, part.rectified_size)
     columns = {
         "turn_deg": turn_deg.tolist(),
         "scale": scale.tolist(),
@@ -46,15 +43,6 @@ def straight_rows(part: Straightening) -> Iterator[Straight]:
             columns[name] = list(column) if column.dtype.kind == "f" else column.tolist()
     for place, (index, values) in enumerate(zip(part.index, zip(*columns.values(), strict=True), strict=True)):
         yield Straight(part, place, part.errors.get(index), dict(zip(columns, values, strict=True)))
-
-
-def _turn_and_scale(part: Straightening) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    theta = part.theta
-    if theta.shape[1:] != (2, 3):
-        theta = affine_fits(MIDDLE, map_points(theta, MIDDLE))
-    in_px = theta.copy()
-    in_px[:, :, :2] *= part.source_size[:, ::-1, None] / part.rectified_size[:, None, ::-1]
-    return motion_of(in_px, (1, 1), (1, 1)).turn_deg, motion_of(theta, (1, 1), (1, 1)).scale
 
 
 def columns(decided: bool) -> list[Column]:
@@ -90,3 +78,11 @@ def given_limits(
 ) -> dict[str, Any]:
     """The limits that were given, by the name the client knows them by; and ``decide``, where that was."""
     return {name: value for name, value in locals().items() if value is not None}
+
+
+def straightening_job(command: str, bundle: str | None, engine: str | None, limits: dict[str, Any]) -> dict[str, Any]:
+    """What a bulk job is told of bundle and limits; ``limits`` are those of ``given_limits``."""
+    changes = {name: value for name, value in limits.items() if name != "decide"}
+    decides = bool(changes) or limits.get("decide", False)
+    named = {"bundle": bundle or DEFAULT_BUNDLE, "engine": checked_engine(engine)}
+    return {"command": command, **named, "limits": changes if decides else None}

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stn_core.confidence import DECISION_FILE, Calibration, parse_calibration
-from stn_core.errors import BadBundle
+from stn_core.errors import BadBundle, brief, shortened
 from stn_core.geometry import Size
 from stn_core.keras_weights import check_weights
 from stn_core.recipes import Recipe
@@ -38,6 +38,8 @@ MANIFEST = "manifest.json"
 METRICS = "metrics.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_NETWORK_BYTES = 1 << 30
+"""Of a file, and of what it unpacks to."""
+MAX_CONFIG_BYTES = 1 << 26
 NETWORKS = ("localization", "classifier")
 Convention = Literal["theta maps output to input; half-pixel normalized coordinates; x, y"]
 
@@ -309,20 +311,36 @@ _OUR_LAYERS = (("stn_core.layers", "SpatialTransformer"), ("stn_core.view", "Dis
 
 def _refuse_foreign_code(path: Path) -> None:
     """Keras imports whatever module a saved config names: so only its layers, and ours, may be named."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, RecursionError) as error:
-        raise BadBundle(f"{path}: expected a .keras file saved by tf_keras, got something else: {error}") from None
-    for node in _nodes(config):
+    for node in _nodes(_config_in(path)):
         if not _is_trusted(node.get("module"), node["class_name"], node.get("registered_name")):
             raise BadBundle(
-                f"{path} names {node.get('module')}.{node['class_name']}, and only Keras' layers without code "
-                f"of their own, and {' and '.join(name for _, name in _OUR_LAYERS)}, are loaded"
+                f"{path} names {brief(node.get('module'))}.{brief(node['class_name'])}, and only Keras' layers without "
+                f"code of their own, and {' and '.join(name for _, name in _OUR_LAYERS)}, are loaded"
             )
 
 
+def _config_in(path: Path) -> Any:
+    """The description of the network in a ``.keras`` file, which unpacks to no more than it may."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # reads no more of a member than the sizes here say
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > MAX_NETWORK_BYTES or archive.getinfo("config.json").file_size > MAX_CONFIG_BYTES:
+                raise BadBundle(
+                    f"{path}: expected at most {MAX_NETWORK_BYTES} bytes unpacked, {MAX_CONFIG_BYTES} of them "
+                    f"config.json, got {unpacked}"
+                )
+            return json.loads(archive.read("config.json"))
+    except BadBundle:
+        raise
+    except Exception as error:  # zipfile raises many kinds for broken files
+        raise BadBundle(
+            f"{path}: expected a .keras file saved by tf_keras, got something else: {shortened(str(error))}"
+        ) from None
+
+
 def _is_trusted(module: object, name: object, registered: object) -> bool:
+    if not isinstance(name, str):
+        return False
     # Keras looks a registered name up before it imports the module: the two must say the same.
     if (module, name) in _OUR_LAYERS:
         return registered == f"stn_core>{name}"

@@ -16,6 +16,7 @@ coordinates, is that of the image itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -131,17 +132,23 @@ def coarseness(theta: NDArray[Any], source: Size, size: Size) -> tuple[float, fl
 
     Of places that lie in the source; 1 if there are none.
     """
-    height, width = size
-    line = np.linspace(-1, 1, _PROBES)
-    x, y = (grid.reshape(-1) for grid in np.meshgrid(line, line))
-    points = np.stack([np.stack([x + dx, y + dy], axis=-1) for dx, dy in ((0, 0), (2 / width, 0), (0, 2 / height))])
-    at, right, below = transforms.map_points(np.asarray(theta)[None], points.reshape(1, -1, 2)).reshape(3, -1, 2)
+    at, right, below = transforms.map_points(np.asarray(theta)[None], _probes(size)).reshape(3, -1, 2)
     steps_px = np.hypot(right - at, below - at) * (np.array(source[::-1]) / 2)
     within = (np.abs(at) <= 1).all(axis=1)
     if not within.any():
         return 1.0, 1.0
     across, down = steps_px[within].min(axis=0).tolist()
     return down, across
+
+
+@lru_cache(maxsize=64)
+def _probes(size: Size) -> NDArray[np.float64]:
+    """Places all over an output, then those a pixel to the right, and those a pixel below, ``[1, 3 P, 2]``."""
+    height, width = size
+    line = np.linspace(-1, 1, _PROBES)
+    x, y = (grid.reshape(-1) for grid in np.meshgrid(line, line))
+    points = np.stack([np.stack([x + dx, y + dy], axis=-1) for dx, dy in ((0, 0), (2 / width, 0), (0, 2 / height))])
+    return points.reshape(1, -1, 2)
 
 
 class _Side(NamedTuple):

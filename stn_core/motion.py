@@ -6,6 +6,7 @@ Of the middle of the image, where its content is: a homography may send a corner
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,3 +80,16 @@ def off_px(theta: ArrayLike, size: Size, theta_true: ArrayLike | None = None) ->
     off *= np.array([[size[1] / 2], [size[0] / 2]])
     off *= off
     return np.asarray(np.sqrt(np.add.reduce(off, axis=1)).mean(axis=1))
+
+
+def motion_shown(theta: NDArray[Any], source_size: NDArray[Any], rectified_size: NDArray[Any]) -> tuple[Floats, Floats]:
+    """How far images of many sizes are turned (of their pixels, degrees, 0 to 180) and scaled, ``[N]`` each.
+
+    The sizes ``[N, 2]`` are (height, width). The scale is that of what is in an image against its frame, whatever the
+    number of pixels: 2 shows it twice as large. Of a spline they are those of the nearest affine transform.
+    """
+    if theta.shape[1:] != (2, 3):
+        theta = affine_fits(MIDDLE, map_points(theta, MIDDLE))
+    in_px = theta.copy()
+    in_px[:, :, :2] *= source_size[:, ::-1, None] / rectified_size[:, None, ::-1]
+    return motion_of(in_px, (1, 1), (1, 1)).turn_deg, motion_of(theta, (1, 1), (1, 1)).scale

@@ -27,8 +27,11 @@ REQUEST_FORMATS = ("PNG", "JPEG")
 FILE_FORMATS = (*REQUEST_FORMATS, "BMP", "GIF", "WEBP", "TIFF", "PPM")
 CHANNELS = (1, 3, 4)
 MAX_PIXELS = 2**26
+MAX_JPEG_SCANS = 64
+"""Of a progressive JPEG, which has about ten: thirty bytes make one more, as slow as the whole picture."""
 _SHRINKS: tuple[Shrink, ...] = (8, 4, 2)
 _SIXTEEN_BITS = 65535
+_START_OF_JPEG, _START_OF_SCAN = b"\xff\xd8", b"\xff\xda"
 _ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that exchange width and height
 
 
@@ -58,6 +61,8 @@ def decode_picture(
         if width * height > max_pixels:
             raise TooLarge(f"expected at most {max_pixels} pixels in a picture, got {height} x {width}")
 
+    if isinstance(source, bytes):
+        _check_scans(source)
     try:
         pixels = None if channels == 4 else _by_opencv(source, channels, size, formats, check)
         if pixels is None:
@@ -65,10 +70,17 @@ def decode_picture(
     except StnError:
         raise
     except Exception as error:
-        raise _refusal(error, formats) from None
+        raise _refusal(error, formats, max_pixels) from None
     if channels is None and (pixels == pixels[..., :1]).all():
         pixels = pixels[..., 0]
     return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _check_scans(data: bytes) -> None:
+    """TooLarge for a JPEG that takes minutes to decode, whatever its size in pixels."""
+    scans = data.count(_START_OF_SCAN) if data.startswith(_START_OF_JPEG) else 0
+    if scans > MAX_JPEG_SCANS:
+        raise TooLarge(f"expected at most {MAX_JPEG_SCANS} scans in a JPEG, got {scans}; save it again")
 
 
 def decode_reduced(
@@ -77,8 +89,10 @@ def decode_reduced(
     """A JPEG's pixels ``[h, w, C]`` at a half, a quarter or an eighth of its sides, and its own size (height, width).
 
     Each pixel is about the mean of those it stands for. No side is shorter than that of ``at_least``; C is 1 where all
-    is gray, else 3. None where the file is no plain JPEG, or too small, or has sides that do not divide so.
+    is gray, else 3. None where the file is no plain JPEG, or too small, or has sides that do not divide so;
+    TooLarge for one of too many scans.
     """
+    _check_scans(data)
     plain = plain_picture(data, formats)
     if plain is None or plain.kind != "JPEG":
         return None
@@ -108,14 +122,14 @@ def picture_size(path: Path, formats: Collection[str] = FILE_FORMATS) -> Size:
     return (width, height) if turned else (height, width)
 
 
-def _refusal(error: Exception, formats: Collection[str]) -> StnError:
+def _refusal(error: Exception, formats: Collection[str], max_pixels: int) -> StnError:
     """What is to be raised for ``error``; Pillow raises many kinds for broken files."""
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
         return InvalidInput(f"not a readable picture: expected {', '.join(formats)}")
     if isinstance(error, Image.DecompressionBombError):
-        return TooLarge(str(error))
+        return TooLarge(f"expected at most {max_pixels} pixels in a picture, got more ({str(error).partition(',')[0]})")
     return InvalidInput(shortened(f"{type(error).__name__}: {error}"))
 
 

@@ -2,7 +2,6 @@
 // theta from output to input. An affine theta is [[a, b, c], [d, e, f]]; a homography has a third row.
 // Sizes are [height, width].
 
-export const IDENTITY = [[1, 0, 0], [0, 1, 0]];
 export const CORNERS = [[-1, -1], [1, -1], [1, 1], [-1, 1]];
 
 /** The affine theta that undoes `theta`. */

@@ -75,7 +75,7 @@ export class RecipeTab {
       byId("sdk-text").textContent = sdkText(whole);
     } catch (problem) {
       if (problem.status !== 400) this.failed(problem);
-      else if (/seed/.test(problem.message)) this.showProblems([{ message: problem.message, field: byId("seed") }]);
+      else if (/^parameters\.seed\b/.test(problem.message)) this.showProblems([{ message: problem.message, field: byId("seed") }]);
       else this.showProblems(problemsIn(text, problem.message));
     }
   }

@@ -22,7 +22,6 @@ Progress = Callable[[str, int, int, float], None]
 LOG_EVERY_STEPS = 50
 SAVE_EVERY_STEPS = 500
 MAX_GRADIENT_NORM = 10.0
-_PARTS = 2
 MAX_AREA_SCALE = 16.0
 """Zoomed out beyond this, a rectified image holds next to nothing of what came."""
 
@@ -83,24 +82,18 @@ def fit(
     stream: DistortionStream,
     phase: Phase,
     journal: Journal,
-    by_image: bool = False,
 ) -> Fitted:
     """Trains the learners in place, one batch of ``stream`` a step.
 
-    ``by_image`` says that the losses are means over the images, none of which knows of the others: then, on a CPU, the
-    two halves of a batch are two branches of a step, whose many small operations keep two cores busier than one
-    branch's do. TrainingFailed if the loss is no number or above the phase's limit, or if the transforms zoom out to
-    nothing.
+    TrainingFailed if the loss is no number or above the phase's limit, or if the transforms zoom out to nothing.
     """
-    parts = _PARTS if by_image and _are_apart(learners) else 1
     optimizers = [_optimizer(learner, phase.steps) for learner in learners]
     state = _State(learners, optimizers, phase, journal.checkpoints)
 
     @tf.function
     def step(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            each = [losses_of(part).values for part in _split(batch, parts)]
-            values = tuple(tf.add_n(same) / len(each) for same in zip(*each, strict=True))
+            values = losses_of(batch).values
         weights = [learner.network.trainable_variables for learner in learners]
         for optimizer, theirs, found in zip(optimizers, weights, tape.gradient(values[0], weights), strict=True):
             gradients, _ = tf.clip_by_global_norm(found, MAX_GRADIENT_NORM)
@@ -127,20 +120,6 @@ def fit(
             if done % SAVE_EVERY_STEPS == 0 or done == phase.steps:
                 state.save(done)
     return Fitted(losses, state.seconds())
-
-
-def _are_apart(learners: Sequence[Learner]) -> bool:
-    """Whether a step on two halves of a batch is one on the whole: batch normalization knows of all images."""
-    layers = [layer for learner in learners for layer in learner.network._flatten_layers()]
-    on_cpu = not tf.config.list_physical_devices("GPU")
-    return on_cpu and not any(isinstance(layer, tf_keras.layers.BatchNormalization) for layer in layers)
-
-
-def _split(batch: Batch, parts: int) -> list[Batch]:
-    """``parts`` of the same size, or the batch itself where it does not come to that."""
-    if parts == 1 or batch.images.shape[0] is None or batch.images.shape[0] % parts:
-        return [batch]
-    return [Batch(*each) for each in zip(*(tf.split(tensor, parts) for tensor in batch), strict=True)]
 
 
 def _optimizer(learner: Learner, steps: int) -> Any:

@@ -80,8 +80,7 @@ def train_classifier(
             loss = (1 - TEACHER_WEIGHT) * loss + TEACHER_WEIGHT * taught
         return Losses(loss)
 
-    learners = [Learner(classifier, plan.classifier_rate)]
-    return fit(learners, losses_of, stream, phase, journal, by_image=True).seconds
+    return fit([Learner(classifier, plan.classifier_rate)], losses_of, stream, phase, journal).seconds
 
 
 def _distillation(teacher_logits: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -116,7 +115,7 @@ def train_together(
         Learner(classifier, plan.joint_rate),
         Learner(localization, plan.joint_rate * plan.joint_localization_factor),
     ]
-    return fit(learners, losses_of, stream, Phase("joint", plan.joint_steps), journal, by_image=True).seconds
+    return fit(learners, losses_of, stream, Phase("joint", plan.joint_steps), journal).seconds
 
 
 def _rectified(batch: Batch, theta: tf.Tensor, plan: TrainingPlan, stream: DistortionStream) -> tf.Tensor:

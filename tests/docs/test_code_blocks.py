@@ -19,6 +19,7 @@ from PIL import Image
 SHELL = ("bash", "sh", "console")
 LANGUAGES = {*SHELL, "python", "json", "yaml", "text", ""}
 RUN_ELSEWHERE = {  # pages whose Python has a test of its own, which looks at what comes out too
+    "bulk.md": "tests/cli/test_bulk.py",
     "client.md": "tests/client/test_docs.py",
     "points.md": "tests/core/test_points_page.py",
     "service.md": "tests/services/test_serving.py",

@@ -23,7 +23,7 @@ from stn_core.recipes import load_recipe
         (np.full((2, 28, 28, 1), np.nan), "finite"),
         (np.full((2, 28, 28, 1), 1e300), "finite"),
         (np.full((2, 28, 28, 1), 2, np.float16), r"in [0, 1], got 2 to 2"),
-        (np.full((2, 28, 28, 1), np.nan, np.float32), "finite"),
+        (np.full((2, 28, 28, 1), np.nan, np.float32), "finite FP32 pixels, got nan at [0, 0, 0, 0]"),
         (np.full((2, 28, 28, 1), np.inf, np.float32), "finite"),
         (np.full((2, 28, 28, 1), 255, np.float32), r"in [0, 1], got 255 to 255; divide by 255"),
     ],
@@ -75,7 +75,7 @@ async def test_wrong_input_names(
         (IDENTITY.astype(np.int32), "expected FP32, FP16 or FP64, got INT32"),
         (np.full((3, 2, 3), np.nan, np.float32), "finite"),
         (np.full((3, 2, 3), 1e300), "at most 1e+06 either way"),
-        (np.full((3, 2, 3), -3e38, np.float32), "got 3e+38"),
+        (np.full((3, 2, 3), -3e38, np.float32), "got -3e+38 at [0, 0, 0]"),
         (np.full((3, 2, 3), 1.1e6, np.float32), "at most 1e+06 either way"),
     ],
 )

@@ -2,12 +2,56 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
 from services.middleware import ShortCut, middlewares, model_to_infer
 
 INFER = "/v2/models/predict/infer"
 UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
+
+
+READINESS = ("/readyz", "/v2/health/ready", "/v2/models/predict/ready", "/stn/readyz")
+
+
+class Ray:
+    """Ray's handling of requests in a replica that it has take them, or stops; the rest is ready."""
+
+    def __init__(self, takes_requests: bool) -> None:
+        self.takes_requests = takes_requests
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        is_health = scope["path"] == scope.get("root_path", "") + "/-/healthz"
+        status = 200 if self.takes_requests or not is_health else 503
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"DRAINING" if is_health else b"{}"})
+
+
+async def asked(app: Any, path: str) -> tuple[int, bytes]:
+    """Status and body of the answer to GET ``path``."""
+    messages: list[Any] = []
+
+    async def note(message: Any) -> None:
+        messages.append(message)
+
+    await app(scope_of(path, "GET"), None, note)
+    start, body = messages
+    return start["status"], body["body"]
+
+
+@pytest.mark.parametrize("path", READINESS)
+async def test_a_replica_that_is_about_to_stop_is_not_ready(path: str) -> None:
+    assert await asked(ShortCut(Ray(takes_requests=True)), path) == (200, b"{}")
+    status, body = await asked(ShortCut(Ray(takes_requests=False)), path)
+    assert (status, orjson.loads(body)["type"]) == (503, "urn:stn:error:unavailable")
+    assert await asked(ShortCut(Ray(takes_requests=False)), "/healthz") == (200, b"{}")
+
+
+async def test_ray_is_shown_no_request_id_that_is_none() -> None:
+    for given, shown in ((b"good", [b"good"]), (b"two words", []), (b"x" * 129, [])):
+        ray = App()
+        await ShortCut(ray)({**scope_of("/v2", "GET"), "headers": [(b"x-request-id", given)]}, None, None)
+        assert [value for name, value in ray.scopes[0]["headers"] if name == b"x-request-id"] == shown
 
 
 class App:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from http_calls import binary, problem
-from service_process import REPOSITORY, STOP_S, launched, processes_marked, wait_for_url
+from service_process import REPOSITORY, launched, processes_marked, wait_for_url
 from test_metrics import figure
 
 pytestmark = pytest.mark.service
@@ -114,22 +114,6 @@ def test_readiness_ends_with_a_stage_and_comes_back_with_it(service: Any) -> Non
     wait_for(lambda: statuses(url) == [200, 200])
     text = wait_for(lambda: (text := httpx.get(f"{url}/metrics").text) and 'deployment="Classifier"' in text and text)
     assert figure(text, "stn_batch_images_sum", stage="classifier", operation="classify") >= before
-
-
-def test_a_service_that_stops_is_not_ready_any_more(service: Any) -> None:
-    url, process, mark, folder = service
-    os.killpg(process.pid, signal.SIGINT)
-    seen = []
-    with httpx.Client() as http:
-        while process.poll() is None:
-            with contextlib.suppress(httpx.TransportError):
-                seen.append(http.get(f"{url}/readyz", timeout=5).status_code)
-            time.sleep(0.02)
-    process.wait(STOP_S)
-    assert process.returncode == 0, (folder / "service.log").read_text()
-    assert not processes_marked(mark)
-    refusals = seen[seen.index(503) :]
-    assert 200 not in refusals
 
 
 def _serves(pid: int, deployment: str) -> bool:

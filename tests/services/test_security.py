@@ -75,16 +75,16 @@ def test_nothing_but_the_service_itself_is_open_to_others(service: Service) -> N
     assert {one.process for one in found} >= {"haproxy", "gcs_server", "raylet"}, "the look saw the processes"
     others = {(one.process, one.port) for one in found if not one.is_loopback}
     assert others == {("haproxy", service.port), ("haproxy", service.grpc_port)}
-    assert sum(one.process == "haproxy" for one in found) == 4, "with its statistics and metrics"
+    assert len({one.port for one in found if one.process == "haproxy"}) == 4, "with its statistics and metrics"
 
 
 def test_haproxys_admin_socket_is_its_users_alone(service: Service) -> None:
-    sockets = re.findall(r"(/\S*admin\.sock)\S*$", Path("/proc/net/unix").read_text(), re.MULTILINE)
-    ours = [Path(path) for path in sockets if Path(path).exists() and Path(path).parent.owner() == Path.home().owner()]
-    assert ours
-    for path in ours:
-        folders = [folder for folder in path.parents if folder.name.startswith("stn-")]
-        assert any(folder.stat().st_mode & 0o077 == 0 for folder in folders) or path.stat().st_mode & 0o077 == 0
+    (pid, *_) = [one.pid for one in service.ports if one.process == "haproxy"]
+    command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    config = Path(os.fsdecode(command[command.index(b"-f") + 1]))
+    (admin,) = re.findall(r"stats socket (\S+) mode 600 level admin", config.read_text())
+    (folder,) = [folder for folder in Path(admin).parents if folder.name.startswith("stn-")]
+    assert folder.stat().st_mode & 0o077 == 0
 
 
 def test_rays_own_calls_are_refused_without_the_token(service: Service) -> None:
@@ -96,7 +96,7 @@ def test_rays_own_calls_are_refused_without_the_token(service: Service) -> None:
         with grpc.insecure_channel(f"127.0.0.1:{one.port}") as channel:
             call = channel.unary_unary("/ray.serve.ASGIService/HandleRequest")
             with pytest.raises(grpc.RpcError) as caught:
-                call(b"", timeout=5)
+                call(b"", timeout=30)
             refused += caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert refused >= 2, "one port of each replica"
 
@@ -116,7 +116,7 @@ def test_rays_control_store_is_closed_to_those_without_the_token(service: Servic
     variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     variables |= {"RAY_AUTH_MODE": "disabled"} if token is None else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=300, check=False
     )
     assert "connected" not in done.stdout
     assert "refused" in done.stdout or done.returncode != 0, done.stderr

@@ -1,21 +1,26 @@
 """OpenTelemetry traces: the spans of a request, below that of its client; and none where none are asked for."""
 
+import gzip
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 from gateway_in_process import client_of, make_links, make_settings
 from http_calls import binary
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.channel import Channel, Listener
 from services.links import LocalLink, StageLink
+from services.origin import Origin
 from services.settings import Observability, StageSettings, Traces
 from services.stages import ClassifyStage
 from services.tracing import Tracing, start_tracing
@@ -91,12 +96,40 @@ def test_traces_go_to_a_file_where_the_settings_say_so(tmp_path: Path, monkeypat
     monkeypatch.setattr(Tracing, "here", None)
     tracing = start_tracing(Observability(traces=Traces.FILE), tmp_path, "p")
     assert tracing is not None
-    span = tracing.request("http", None)
-    assert span is not None
-    tracing.add("queue", span.traceparent, 1, 2)
+    origin = Origin("mine")
+    tracing.begin(origin, None)
+    tracing.add("queue", origin.trace, 1, 2)
     tracing.close()
     (line,) = (tmp_path / "stn-traces-p.jsonl").read_text().splitlines()
     assert json.loads(line)["name"] == "queue"
+
+
+def test_traces_go_to_a_collector_where_the_settings_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    came: list[bytes] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            came.append(gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    monkeypatch.setattr(Tracing, "here", None)
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        endpoint = f"http://127.0.0.1:{server.server_port}/v1/traces"
+        tracing = start_tracing(Observability(traces=Traces.OTLP, trace_endpoint=endpoint), tmp_path, "p")
+        assert tracing is not None
+        tracing.add("queue", f"00-{TRACE}-{PARENT}-01", 1, 2)
+        tracing.close()
+        server.shutdown()
+        thread.join()
+    (span,) = ExportTraceServiceRequest.FromString(came[0]).resource_spans[0].scope_spans[0].spans
+    assert (span.name, span.trace_id.hex(), span.parent_span_id.hex()) == ("queue", TRACE, PARENT)
 
 
 def test_nothing_of_opentelemetry_is_loaded_where_nothing_is_traced() -> None:

@@ -1,0 +1,1 @@
+"""Fuzzing of everything here that reads bytes which somebody else has made."""
