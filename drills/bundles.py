@@ -18,7 +18,7 @@ _LESS_SURE = 0.25
 """What logits are multiplied with."""
 
 
-def second_bundle(folder: Path, version: str = "2", source: str = "digits") -> Path:
+def second_bundle(folder: Path, version: str = "1002", source: str = "digits") -> Path:
     """A copy of a bundle that says ``version``: theta is moved, and the classifier is less sure of all it says.
 
     So that an answer made of both bundles fits neither of them.

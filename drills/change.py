@@ -18,6 +18,7 @@ from drills.known import known_digits
 from drills.outcome import Outcome, Verdict, unless
 from drills.service import REPOSITORY, Config, Service, service
 from drills.traffic import Plan, Record, between, counts, latency_ms, traffic
+from stn_core.bundle import read_manifest
 
 _REST_S = 2.0
 _AFTER_S = 4.0  # old processes drain
@@ -33,7 +34,7 @@ class Change:
     arguments: tuple[str, ...]
     refused: bool = False
     """Whether it is to be refused, before anything changes."""
-    version: str = "1"
+    version: str = read_manifest("digits").version
     """Of the bundle that is served after it."""
     begun_s: float = 0.0
     ended_s: float = 0.0
@@ -80,9 +81,9 @@ def _changes(folder: Path, new: Path) -> Iterator[Change]:
 
     broken = str(broken_bundle(folder / "broken", new))
     named = f"{no_failure}, each answer names the one bundle that made all of it"
-    yield Change("a new bundle", named, ("deploy", "--bundle", str(new)), version="2")
+    yield Change("a new bundle", named, ("deploy", "--bundle", str(new)), version="1002")
     refused = "refused with the reason, the old one serves on"
-    yield Change("a broken bundle", refused, ("deploy", "--bundle", broken), refused=True, version="2")
+    yield Change("a broken bundle", refused, ("deploy", "--bundle", broken), refused=True, version="1002")
     yield Change("roll back by one command", named, ("rollback",))
     yield Change("more replicas", no_failure, ("deploy", config("more", replicas(2, 2))))
     yield Change("fewer replicas", no_failure, ("rollback",))

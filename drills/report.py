@@ -16,7 +16,6 @@ PARTS = (
     "clients",
     "death",
     "change",
-    "nodes",
     "soak",
     "bulk_resume",
     "fuzz",

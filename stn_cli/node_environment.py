@@ -21,11 +21,13 @@ def node_environment(
 ) -> None:
     """Print the environment that Ray's processes need on each machine, as commands for a shell to eval."""
     from services.launcher import environment
+    from services.ports import RAYS_NETWORK
 
     folder = folder.resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # No token: one that differs from machine to machine would keep them apart.
     secret = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
-    for name, value in sorted(environment({}, str(folder), haproxy).items()):
+    others = {RAYS_NETWORK: "1"}  # which they are to reach
+    for name, value in sorted((environment(others, str(folder), haproxy) | others).items()):
         if name not in secret:
             typer.echo(f"export {name}={shlex.quote(value)}")

@@ -50,28 +50,28 @@ def test_another_bundle_a_broken_one_and_back(
 ) -> None:
     url, images = running[0], digits[0][:30]
     other = second_bundle(tmp_path / "other")
-    assert "version 2" in deploy(url, bundle=str(other))
+    assert "version 1002" in deploy(url, bundle=str(other))
     answer = predicted(url, images)
-    assert answer.model_version == "2"
+    assert answer.model_version == "1002"
     rectified, theta = Engine.load(other).rectify(images)
     np.testing.assert_allclose(answer.outputs["theta"], theta, atol=1e-4)
     probabilities = Engine.load(other).classify(rectified)[1]
     np.testing.assert_allclose(answer.outputs["probabilities"], probabilities, atol=1e-2)
-    assert httpx.get(f"{url}/v2/models/predict").json()["versions"] == ["2"]
-    assert httpx.get(f"{url}/v2").json()["bundle"]["version"] == "2"
+    assert httpx.get(f"{url}/v2/models/predict").json()["versions"] == ["1002"]
+    assert httpx.get(f"{url}/v2").json()["bundle"]["version"] == "1002"
 
     # Its sha256s are right, so that only who loads it finds it out: the replicas, which go on with what they have.
     broken = second_bundle(tmp_path / "broken")
     (broken / "classifier.onnx").write_bytes(b"no network")
-    resigned(broken, "3")
+    resigned(broken, "1003")
     with pytest.raises(StnError, match="taken back"):
         deploy(url, bundle=str(broken))
-    assert predicted(url, images).model_version == "2"
+    assert predicted(url, images).model_version == "1002"
     assert "refused" not in httpx.get(f"{url}/v2").json()
 
-    assert "version 1" in ask(port_of(url), {"do": "rollback", "patience_s": 240})
+    assert f"version {engine.manifest.version} " in ask(port_of(url), {"do": "rollback", "patience_s": 240})
     answer = predicted(url, images)
-    assert answer.model_version == "1"
+    assert answer.model_version == engine.manifest.version
     np.testing.assert_allclose(answer.outputs["theta"], engine.localize(images), atol=1e-4)
     with pytest.raises(InvalidInput, match="no way back"):
         ask(port_of(url), {"do": "rollback", "patience_s": 240})
