@@ -23,6 +23,10 @@ _POLL_S = 0.2
 class LastingHAProxy(haproxy.HAProxyApi):  # type: ignore[misc]  # Ray has no types
     """Starts HAProxy, watches it, and starts it again where it died and was not asked to."""
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._turn = asyncio.Lock()  # one process at a time begins: two would want one port
+
     async def start(self) -> None:
         pid = await self._get_running_pid()
         if pid is None or not self._is_our_haproxy(pid):
@@ -39,12 +43,27 @@ class LastingHAProxy(haproxy.HAProxyApi):  # type: ignore[misc]  # Ray has no ty
         self._watching = asyncio.create_task(self._watch(process))
         return process
 
+    async def _graceful_reload(self) -> None:
+        async with self._turn:
+            try:
+                await super()._graceful_reload()
+            except Exception:
+                # The new one may have died before it was known, when the old one had already gone for it.
+                if await self._get_running_pid() is not None:
+                    raise
+                await self._begin_again()
+
     async def _watch(self, process: Any) -> None:
-        asked = (0, -signal.SIGTERM, -signal.SIGINT)
-        if await process.wait() not in asked and self._proc is process and not getattr(self, "_stopped", False):
-            haproxy.logger.warning("HAProxy died; it is started again.")
-            self._retire_log_files(process)
-            self._proc = await self._start_and_wait_for_haproxy()
+        if await process.wait() in (0, -signal.SIGTERM, -signal.SIGINT):  # as it was asked to
+            return
+        async with self._turn:
+            if self._proc is process and not getattr(self, "_stopped", False):
+                self._retire_log_files(process)
+                await self._begin_again()
+
+    async def _begin_again(self) -> None:
+        haproxy.logger.warning("HAProxy died; it is started again.")
+        self._proc = await self._start_and_wait_for_haproxy()
 
 
 class _Left:

@@ -103,7 +103,7 @@ def test_haproxy_that_was_killed_is_there_again_with_all_it_knew(running: tuple[
         except httpx.TransportError:
             assert time.monotonic() < deadline_s
             time.sleep(0.05)
-    assert answer.status_code == 200, "the first that listens there has to know what there is to serve"
+    assert answer.status_code == 200, f"the first that listens has to know what there is to serve: {answer.text}"
 
 
 def test_a_config_is_pinned_to_its_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
