@@ -16,6 +16,7 @@ PARTS = (
     "clients",
     "death",
     "change",
+    "nodes",
     "soak",
     "bulk_resume",
     "fuzz",
