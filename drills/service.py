@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from services.processes import descendants, free_ports
+from services.processes import descendants, end_launched, free_ports
 
 REPOSITORY = Path(__file__).parent.parent
 HOST = "127.0.0.1"
@@ -138,16 +138,4 @@ def service(
             one.wait_until_ready()
             yield one
         finally:
-            _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Asks the first process to stop, as Ctrl-C does, and ends by its id each one that is left."""
-    family = descendants(process.pid)
-    process.send_signal(signal.SIGINT)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_STOP_S)
-    for pid in {process.pid, *family}:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    process.wait()
+            end_launched(process, _STOP_S)

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def descendants(pid: int | None = None) -> dict[int, str]:
             found[child] = parents[child][1]
             to_visit.append(child)
     return found
+
+
+def end_launched(process: "subprocess.Popen[bytes]", patience_s: float) -> None:
+    """Asks a launcher to stop, as Ctrl-C does, and ends by its id whatever of its family is left then."""
+    family = descendants(process.pid)
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(patience_s)
+    for pid in {process.pid, *family}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def end_descendants(grace_s: float = 3.0) -> None:

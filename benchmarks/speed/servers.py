@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from fused import fuse
 from load import ask, http_request
 from numpy.typing import NDArray
 
-from services.processes import descendants, free_ports
+from services.processes import end_launched, free_ports
 from stn_core.wire import HEADER_LENGTH, InferResponse, decode_response, encode_request
 
 Images = NDArray[np.uint8]
@@ -73,7 +72,7 @@ def running(
                 raise RuntimeError(f"{command} did not start: {output.read().decode(errors='replace')[-2000:]}")
             yield Running(process, port)
         finally:
-            _end(process)
+            end_launched(process, _STOP_S)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str) -> bool:
@@ -84,18 +83,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str) ->
                 return True
         time.sleep(_POLL_S)
     return False
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Asks the first process to stop, as Ctrl-C does, and ends by its id each one that is left."""
-    family = descendants(process.pid)
-    process.send_signal(signal.SIGINT)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_STOP_S)
-    for pid in {process.pid, *family}:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    process.wait()
 
 
 @contextlib.contextmanager
