@@ -3,7 +3,8 @@
 Ray keeps one actor that writes HAProxy's config and starts it anew for each change. By itself it would notice a dead
 HAProxy by its third missed check, begin again with a process of its own, and have it answer 404 until it has heard what
 there is to serve. Here the same process starts HAProxy again with the config that it had; and where the manager died, a
-new one takes over the HAProxy that is there, which serves on meanwhile.
+new one takes over the HAProxy that is there, which serves on meanwhile. Its configuration has rules of ours beside
+Ray's (``services.front_refusals``).
 
 Ray is told of it in its controller, by ``RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH``.
 """
@@ -12,16 +13,20 @@ import asyncio
 import contextlib
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.serve._private import haproxy
+from ray.serve._private.common import RequestProtocol
+
+from services.front_refusals import with_refusals
 
 _POLL_S = 0.2
 
 
 class LastingHAProxy(haproxy.HAProxyApi):  # type: ignore[misc]  # Ray has no types
-    """Starts HAProxy, watches it, and starts it again where it died and was not asked to."""
+    """Starts HAProxy, watches it, and starts it again where it died and was not asked to; has it refuse by itself."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -33,6 +38,16 @@ class LastingHAProxy(haproxy.HAProxyApi):  # type: ignore[misc]  # Ray has no ty
             await super().start()
         else:  # a manager that died left it; it knows what there is to serve, and the next change replaces it as ever
             self._proc = _Left(pid, self._is_our_haproxy)
+
+    def _generate_config_file_internal(self) -> None:
+        super()._generate_config_file_internal()
+        path = Path(self.config_file_path)
+        servers = {
+            backend.name: [server.name for server in backend.servers]
+            for backend in self.backend_configs.values()
+            if backend.protocol == RequestProtocol.HTTP
+        }
+        path.write_text(with_refusals(path.read_text(), servers))
 
     async def stop(self) -> None:
         self._stopped = True

@@ -27,6 +27,7 @@ from services.changing import Changes, cpus_of, pinned
 from services.control import Control
 from services.deploy_config import our_applications, read_deploy_config, settings_by_application
 from services.edge import limit_bodies
+from services.front_refusals import BUFFER_BYTES, KEEP_FRONT
 from services.grpc_options import prepare_grpc
 from services.keys import read_keys
 from services.ports import INNER_HOST, LOOPBACK, RAYS_NETWORK, behind_haproxy, is_loopback
@@ -145,12 +146,12 @@ def environment(
             "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # a datagram to a Python process for each request
             # A request that a dying replica left without an answer goes to another one: all are safe to repeat. The
             # first that fails tells that it is dead, and checks each second whether it still is.
-            "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH": "services.front.keep_front",
+            "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH": KEEP_FRONT,
             "RAY_process_group_cleanup_enabled": "0",  # HAProxy is to outlive its manager
             "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
             "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
             "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
-            "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",  # what fits into it can be sent again
+            "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(BUFFER_BYTES),  # what fits into it can be sent again
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
             "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",

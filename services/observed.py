@@ -10,17 +10,19 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.front_refusals import REFUSED, is_ahead
 from services.origin import Origin, new_request_id, origins, valid_request_id
 from services.request_counts import RequestCounts
 from services.request_log import RequestLog
 from services.tracing import Tracing
-from stn_core.errors import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, shortened
+from stn_core.errors import PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, Overloaded, shortened
 
 REQUEST_ID = "x-request-id"
 CLIENT_GONE = 499, "client-gone"
 """The status and the reason of a request whose client did not wait for the end."""
 _HEALTH = ("/healthz", "/readyz", "/live", "/ready")
 _ID, _TRACE, _TYPE, _LENGTH = REQUEST_ID.encode(), b"traceparent", b"content-type", b"content-length"
+_AHEAD = REFUSED.encode() if is_ahead() else None
 _PROBLEM = PROBLEM_CONTENT_TYPE.encode()
 
 
@@ -37,6 +39,11 @@ class Watch:
         if self._tracing is not None:
             self._tracing.begin(origin, traceparent)
         return origin
+
+    def refused_ahead(self, origin: Origin, count: str) -> None:
+        """Counts the requests like this one that HAProxy has refused by itself."""
+        if count.isdigit():
+            self._counts.add(origin.model, origin.protocol, Overloaded.status, Overloaded.code, int(count))
 
     def end(self, origin: Origin, status: int, reason: str, told: Callable[..., dict[str, Any]], *given: Any) -> None:
         """Counts how it ended, and tells the log if that wants it, with what its protocol has ``told`` of it."""
@@ -57,12 +64,14 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        asked_id = traceparent = None
+        asked_id = traceparent = ahead = None
         for name, value in scope["headers"]:
             if name == _ID:
                 asked_id = value.decode("latin-1")
             elif name == _TRACE:
                 traceparent = value.decode("latin-1")
+            elif name == _AHEAD:
+                ahead = value.decode("latin-1")
         origin = self._watch.begin(asked_id, traceparent, "http")
         answer = _Answer(send, origin.request_id, self._answers_id)
         token = origins.set((origin,))
@@ -72,6 +81,8 @@ class Observed:
             origins.reset(token)
             if answer.reason and not origin.model:
                 origin.model = _model_in(scope)
+            if ahead is not None:
+                self._watch.refused_ahead(origin, ahead)
             if not _asks_health(scope):  # a probe that hears no is not refused
                 self._watch.end(origin, answer.status, answer.reason, _told, scope, answer)
 

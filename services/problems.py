@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from services.batching import retry_after_header
+from services.front_refusals import full_header
 from services.origin import current, new_request_id
 from stn_core.errors import (
     PROBLEM_CONTENT_TYPE,
@@ -84,5 +85,5 @@ def problem_headers(error: StnError) -> dict[str, str]:
     if isinstance(error, SlowBody):
         return {"connection": "close"}  # or the rest of the body would be waited for
     if isinstance(error, Overloaded):
-        return {"retry-after": retry_after_header(error)}
+        return {"retry-after": retry_after_header(error), **full_header(error)}
     return {"retry-after": "1"} if isinstance(error, Unavailable) else {}

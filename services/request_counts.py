@@ -9,10 +9,12 @@ class RequestCounts:
     def __init__(self) -> None:
         self.answered: Counter[tuple[str, str, int]] = Counter()
         self.refused: Counter[str] = Counter()
+        self.files_refused: Counter[str] = Counter()
+        """Of the files of ``/v1``: each has an answer of its own."""
 
-    def add(self, model: str, protocol: str, status: int, reason: str) -> None:
-        """A request that ended; ``model`` is empty if it was for none, ``reason`` if it was answered well."""
+    def add(self, model: str, protocol: str, status: int, reason: str, count: int = 1) -> None:
+        """Requests that ended; ``model`` is empty if they were for none, ``reason`` if they were answered well."""
         if model:
-            self.answered[model, protocol, status] += 1
+            self.answered[model, protocol, status] += count
         if reason:
-            self.refused[reason] += 1
+            self.refused[reason] += count

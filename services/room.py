@@ -81,7 +81,7 @@ class Room:
         """Overloaded if a request like the usual one would find no room; where nothing waits it always does."""
         expected = self.waiting.plus(self._usual, self.arriving)
         if expected.images >= 1 and not expected.plus(self._usual).fits(self._limit):
-            raise self._full(f"{self.arriving} requests are on their way to the queue")
+            raise self._full(f"{self.arriving} requests are on their way to the queue", self.waiting.seconds)
 
     def open_to(self, asked: Weight) -> None:
         """Overloaded if this request would find no room; where nothing waits it always does."""
@@ -94,7 +94,8 @@ class Room:
         more = self.waiting.plus(weight, times)
         self.waiting = more if more.images else Weight()  # without what rounding left of the seconds
 
-    def _full(self, why: str) -> Overloaded:
+    def _full(self, why: str, waiting_s: float = 0.0) -> Overloaded:
+        """``waiting_s``: the work in the queue, if there is no room for any request."""
         images, size, seconds = self._limit
         within = "" if seconds == math.inf else f" or {seconds:g} s of work"
         wait_s = self.waiting.plus(self._usual, self.arriving).seconds
@@ -102,4 +103,5 @@ class Room:
             f"{self.waiting.images} images wait already, and {why}, of {images} images or {size} bytes{within}; try "
             "again later, or send fewer images at once",
             retry_after_s=min(max(wait_s or 1.0, _MIN_RETRY_AFTER_S), _MAX_RETRY_AFTER_S),
+            waiting_s=waiting_s,
         )

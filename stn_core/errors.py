@@ -125,14 +125,14 @@ class Unsupported(StnError):
 
 
 class Overloaded(StnError):
-    """The service is full; ``retry_after_s`` says when to try again."""
+    """The service is full; ``retry_after_s`` says when to try again, ``waiting_s`` how much work is queued, if known."""
 
     status = 503
     code = "overloaded"
 
-    def __init__(self, detail: str, retry_after_s: float = 1.0) -> None:
-        super().__init__(detail, retry_after_s)  # all arguments, so that the error survives pickling between processes
-        self.retry_after_s = retry_after_s
+    def __init__(self, detail: str, retry_after_s: float = 1.0, waiting_s: float = 0.0) -> None:
+        super().__init__(detail, retry_after_s, waiting_s)  # all arguments, so that it survives pickling
+        self.retry_after_s, self.waiting_s = retry_after_s, waiting_s
 
 
 class RateLimited(Overloaded):
