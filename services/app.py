@@ -31,6 +31,7 @@ from stn_core.bundle import read_manifest
 from stn_core.errors import StnError
 
 if TYPE_CHECKING:
+    from services.gateway import Gateway
     from services.pipelines import Pipelines
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class StageReplica:
         self._held = HeldStages(name, settings)
         await self._held.load_first()
         self._batcher = MicroBatcher(self._held.call, settings.stages[name])
-        self._board = board(lambda: stage_samples(name, self._held.links, self._batcher))
+        self._board = board(lambda: stage_samples(name, self._held, self._batcher))
         # Where the number of replicas follows the calls under way, Ray must see each of them.
         self._address: Address | None = None
         if serve.get_replica_context()._deployment_config.autoscaling_config is None:
@@ -166,6 +167,7 @@ class GatewayReplica(GrpcMethods):
             await self._served.short_cut(scope, receive, send)
 
         self._serve(self._served)
+        ShortCut.watched = self._watched
         if not self._admission.is_off:
             ShortCut.admission, ShortCut.door = self._admission, short_cut
         # Where the number of replicas follows the requests under way, Ray must see each of them; where our code has an
@@ -174,6 +176,9 @@ class GatewayReplica(GrpcMethods):
         if autoscaling is None and not RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD:
             ShortCut.gateway, GrpcMethods.here = short_cut, self
         return app
+
+    def _watched(self, app: Any) -> Any:
+        return self._served.gateway.watched(app)
 
     def _load(self, source: str) -> "_Served":
         from services.gateway import Gateway
@@ -185,7 +190,7 @@ class GatewayReplica(GrpcMethods):
             pipelines = Pipelines(settings, links, read_manifest(bundle.source))
             gateway = Gateway(pipelines, settings, self._board, bundle.sha256)
             app = admitted(gateway.asgi_app(), self._admission)
-            return _Served(bundle, pipelines, gateway.watched(app, answers_id=False), gateway.watched(app))
+            return _Served(bundle, pipelines, gateway, gateway.watched(app, answers_id=False), gateway.watched(app))
 
         return load_whole(source, load)
 
@@ -214,6 +219,7 @@ class _Served(NamedTuple):
 
     bundle: BundleId
     pipelines: "Pipelines"
+    gateway: "Gateway"
     app: Any
     """What Ray calls."""
     short_cut: Any

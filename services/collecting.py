@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from services.batching import MicroBatcher
@@ -10,6 +9,7 @@ from services.links import LocalLink
 from services.metrics import Samples
 
 if TYPE_CHECKING:
+    from services.held import HeldStages
     from services.pipelines import Pipelines
 
 
@@ -20,6 +20,8 @@ def gateway_samples(pipelines: Pipelines) -> Samples:
         samples.put("requests_total", (model, protocol, str(status)), count)
     for reason, count in pipelines.requests.refused.items():
         samples.put("refused_total", (reason,), count)
+    for reason, count in pipelines.requests.files_refused.items():
+        samples.put("files_refused_total", (reason,), count)
     for model, statistics in pipelines.statistics.items():
         samples.put("images_total", (model,), statistics.images)
         samples.put("queue_seconds", (model,), *statistics.queued_s)
@@ -31,20 +33,22 @@ def gateway_samples(pipelines: Pipelines) -> Samples:
         samples.put(f"shadow_{name}", (), *values)
     samples.put("bundle_info", pipelines.bundle, 1)
     for name, link in pipelines.local_links().items():
-        samples.add(_work_samples(name, link))
+        samples.add(work_samples(name, link))
     return samples
 
 
-def stage_samples(name: str, links: Iterable[LocalLink], batcher: MicroBatcher) -> Samples:
-    """What a stage did in a process of its own, by all bundles that it holds."""
+def stage_samples(name: str, held: HeldStages, batcher: MicroBatcher) -> Samples:
+    """What a stage did in a process of its own, by all bundles that it holds or held."""
     samples = Samples()
-    for link in links:
-        samples.add(_work_samples(name, link))
+    samples.add(held.counted)
+    for link in held.links:
+        samples.add(work_samples(name, link))
     samples.put("queued_images", (name,), batcher.queued_images)
     return samples
 
 
-def _work_samples(name: str, link: LocalLink) -> Samples:
+def work_samples(name: str, link: LocalLink) -> Samples:
+    """What a stage did by one bundle."""
     samples = Samples()
     for operation, batches in link.work.batches.items():
         samples.put_histogram("batch_images", (name, operation), batches.images)

@@ -7,6 +7,7 @@ own that a client may send: those are taken off.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +23,13 @@ _RAYS_HEADERS = frozenset(
     {b"x-request-timeout-seconds", b"x-request-disconnect-disabled", b"x-session-id", b"serve-multiplexed-model-id"}
 )
 _UNWATCHED = (b"x-request-disconnect-disabled", b"?1")
+
+Wrap = Callable[[ASGIApp], ASGIApp]
+
+
+def as_it_is(app: ASGIApp) -> ASGIApp:
+    """``app``, where nobody watches."""
+    return app
 
 
 def rays_way(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -51,25 +59,27 @@ class Edge:
         body, budget = os.environ.get(BODY_VARIABLE), os.environ.get(BUDGET_VARIABLE)
         return cls(int(body), int(budget)) if body and budget else None
 
-    async def call(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Has ``app`` answer, unless the request's body is refused here."""
+    async def call(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, watched: Wrap = as_it_is) -> None:
+        """Has ``app`` answer, unless the request's body is refused here; ``watched`` goes around what refuses it."""
         try:
             announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
             check_size(whole_number({"length": announced.decode("latin-1")}, "length") or 0, self._max_body_bytes)
         except StnError as error:
-            await problem_answer(error, scope["path"])(scope, receive, send)
+            await watched(problem_answer(error, scope["path"]))(scope, receive, send)
             return
         with self._budget.lease() as lease:
-            bounded = _Bounded(scope, receive, send, lease, self._max_body_bytes)
+            bounded = _Bounded(scope, receive, send, lease, self._max_body_bytes, watched)
             await app(scope, bounded.receive, bounded.send)
 
 
 class _Bounded:
     """Both directions of one request: when too much has come it is answered here, and its client gone for Ray."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, lease: ByteLease, max_body_bytes: int) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, lease: ByteLease, max_body_bytes: int, watched: Wrap
+    ) -> None:
         self._scope, self._receive, self._send = scope, receive, send
-        self._lease, self._max_body_bytes = lease, max_body_bytes
+        self._lease, self._max_body_bytes, self._watched = lease, max_body_bytes, watched
         self._bytes = 0
         self._begun = self._refused = False
 
@@ -84,7 +94,8 @@ class _Bounded:
         except StnError as error:
             self._refused = True
             if not self._begun:
-                await problem_answer(error, self._scope["path"])(self._scope, self._receive, self._send)
+                refusal = self._watched(problem_answer(error, self._scope["path"]))
+                await refusal(self._scope, self._receive, self._send)
             return {"type": "http.disconnect"}
         return message
 

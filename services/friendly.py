@@ -174,6 +174,7 @@ class _FileRoutes:
             statistics.add_success(outcome.images, taken_ns, outcome.prepared_ns - started_ns, 0)
         else:
             statistics.add_failure(taken_ns)
+            self._pipelines.requests.files_refused[outcome.code] += 1
         return outcome
 
     async def _outcome(

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from services.batching import Columns
+from services.collecting import work_samples
 from services.links import LocalLink, StageLink
+from services.metrics import Samples
 from services.settings import Settings, UserConfig
 from services.stages import BundleId, Operation, make_stages
 from stn_core.bundle import find_bundle, manifest_sha256
@@ -56,6 +58,8 @@ class HeldStages:
     def __init__(self, name: str, settings: Settings) -> None:
         self._name, self._settings = name, settings
         self._links: dict[str, LocalLink] = {}
+        self.counted = Samples()
+        """By the bundles that are held no longer."""
         self._first: BundleId | None = None
         self._loading = asyncio.Lock()
 
@@ -74,7 +78,8 @@ class HeldStages:
                     self._links[bundle.sha256] = await asyncio.to_thread(self._load, bundle)
         found = self._links[bundle.sha256] = self._links.pop(bundle.sha256)  # now the last one, which goes last
         while len(self._links) > _MOST_HELD:
-            del self._links[next(iter(self._links))]  # batches under way keep it alive until they end
+            dropped = self._links.pop(next(iter(self._links)))  # batches under way keep it alive until they end
+            self.counted.add(work_samples(self._name, dropped).lasting())
         return found
 
     @property

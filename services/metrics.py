@@ -54,6 +54,7 @@ FAMILIES = (
     Family("stage_seconds", Kind.HISTOGRAM, ("stage", "operation"), "What a batch took where it ran", STAGE_BOUNDS_S),
     Family("bytes_in_flight", Kind.GAUGE, (), "Bytes of bodies of the requests being served now"),
     Family("refused_total", Kind.COUNTER, ("reason",), "Requests that got an error, by the error's type"),
+    Family("files_refused_total", Kind.COUNTER, ("reason",), "Files sent to /v1 that got an error, by its type"),
     Family(
         "decisions_total", Kind.COUNTER, ("outcome", "reason"), "Images that were decided on, by what became of them"
     ),

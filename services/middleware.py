@@ -13,7 +13,7 @@ import orjson
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.edge import Edge, rays_way
+from services.edge import Edge, Wrap, as_it_is, rays_way
 from services.grpc_methods import bind_grpc
 from services.origin import valid_request_id
 from stn_core.errors import PROBLEM_CONTENT_TYPE, Unavailable
@@ -53,6 +53,9 @@ class ShortCut:
     door: ClassVar[ASGIApp | None] = None
     """That gateway: whoever is not let in hears so from it, which counts that, before Ray reads a body."""
 
+    watched: ClassVar[Wrap] = staticmethod(as_it_is)
+    """That gateway's watch over what answers, if this process has one: what is refused here is counted too."""
+
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._edge = Edge.from_environment()
@@ -76,7 +79,7 @@ class ShortCut:
                 await ShortCut.door(scope, receive, send)
                 return
             if self._edge is not None:
-                await self._edge.call(self._app, scope, receive, send)
+                await self._edge.call(self._app, scope, receive, send, ShortCut.watched)
                 return
         await self._app(scope, receive, send)
 
