@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,10 +111,12 @@ def service(
     change: Callable[[Config], None] | None = None,
     environment: Mapping[str, str] | None = None,
     options: tuple[str, ...] = (),
+    cores: Collection[int] | None = None,
 ) -> Iterator[Service]:
     """The service of the shipped config of this name, ``change``d; from when it is ready until the block ends.
 
-    ``options`` are those of ``services.launcher``. What it started is ended with it, by process id.
+    ``options`` are those of ``services.launcher``; ``cores`` those that it may use, None is all. What it started is
+    ended with it, by process id.
     """
     with tempfile.TemporaryDirectory(prefix="drill-") as folder:
         path, output = Path(folder, f"{config}.yaml"), Path(folder, "output")
@@ -133,6 +135,8 @@ def service(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        if cores is not None:
+            os.sched_setaffinity(process.pid, cores)  # long before it starts others, which take it over
         one = Service(process, port, output)
         try:
             one.wait_until_ready()
