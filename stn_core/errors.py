@@ -125,7 +125,7 @@ class Unsupported(StnError):
 
 
 class Overloaded(StnError):
-    """The service is full; ``retry_after_s`` says when to try again, ``waiting_s`` how much work is queued, if known."""
+    """The service is full; ``retry_after_s`` says when to try again, ``waiting_s`` how much work waits, if known."""
 
     status = 503
     code = "overloaded"

@@ -84,6 +84,26 @@ async def test_a_body_of_no_announced_length_is_read_no_further_than_the_limit()
     assert ray.client_left, "what it waits for will not come"
 
 
+@pytest.mark.parametrize("announced", [True, False])
+async def test_what_is_refused_is_seen_by_who_watches(announced: bool) -> None:
+    seen: list[int] = []
+
+    def watched(app: Any) -> Any:
+        async def noting(scope: Any, receive: Any, send: Any) -> None:
+            async def note(message: Any) -> None:
+                seen.extend([message["status"]] if message["type"] == "http.response.start" else [])
+                await send(message)
+
+            await app(scope, receive, note)
+
+        return noting
+
+    client = Client(*[b"1234"] * 1000)
+    head = {**HEAD, "headers": [(b"content-length", b"4000")] if announced else []}
+    await Edge(10, 20).call(Ray(), head, client.receive, client.send, watched)
+    assert seen == [client.status] == [413]
+
+
 async def test_all_bodies_on_their_way_share_a_budget_which_is_given_back() -> None:
     edge, second = Edge(10, 15), Client(b"1234567890")
 

@@ -8,6 +8,7 @@ import pytest
 
 from drills.bundles import resigned, second_bundle
 from services.batching import MicroBatcher
+from services.collecting import stage_samples
 from services.held import HeldStages, OfBundle, identify, wanted_bundle
 from services.settings import Settings
 from services.stages import Operation
@@ -71,6 +72,20 @@ async def test_what_was_asked_for_last_is_kept(tmp_path: Path) -> None:
     links = [await held.link(bundle) for bundle in bundles]
     assert await held.link(bundles[1]) is links[1]
     assert await held.link(bundles[0]) is not links[0], "it should have been the one to go"
+
+
+async def test_what_a_bundle_did_is_counted_when_it_is_held_no_longer(
+    tmp_path: Path, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    held = HeldStages("rectifier", Settings())
+    batcher = MicroBatcher(held.call, Settings().rectifier)
+    bundles = [identify(str(second_bundle(tmp_path / str(number), str(number)))) for number in range(5)]
+    for count, bundle in enumerate(bundles, 1):
+        await held.call(LOCALIZE._replace(bundle=bundle), {"images": digits[0][:count]})
+    assert len(held.links) < len(bundles)
+    figures = stage_samples("rectifier", held, batcher).figures
+    images, *batches = figures["batch_images"]["rectifier", "localize"]
+    assert (images, sum(batches)) == (1 + 2 + 3 + 4 + 5, 5)
 
 
 def test_user_config_goes_before_the_settings() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from files_in_process import as_files
 from gateway_in_process import client_of, infer, make_links, make_settings
 from http_calls import encoded
 from prometheus_client.parser import text_string_to_metric_families
@@ -174,6 +175,19 @@ def test_drift_adds_up_in_any_portions() -> None:
     for name, (total, count) in whole.sums().items():
         np.testing.assert_allclose(parts.sums()[name], [total, count])
     assert count == 10_000
+
+
+async def test_files_that_fail_are_counted_one_by_one(engine: Any, digits: Any) -> None:
+    settings = make_settings()
+    files = as_files([encoded(digits[0][0]), b"no image", encoded(digits[0][1]), b"nor this"])
+    async with client_of(make_links(engine, settings), settings) as http:
+        assert (await http.post("/v1/predict", **files)).status_code == 200
+        text = (await http.get("/metrics")).text
+    found = {
+        dict(labels)["reason"]: n for (name, labels), n in figures(text).items() if name == "stn_files_refused_total"
+    }
+    assert list(found.values()) == [2]
+    assert "stn_refused_total{" not in text, "the request itself was answered"
 
 
 async def test_requests_images_batches_and_decisions_are_counted_once(engine: Any, digits: Any) -> None:

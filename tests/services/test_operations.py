@@ -15,7 +15,10 @@ import pytest
 import yaml
 from http_calls import binary, problem
 from service_process import REPOSITORY, launched, processes_marked, wait_for_url
-from test_metrics import figure
+from test_metrics import figure, figures
+
+from drills.known import known_digits
+from drills.traffic import Plan, counts, traffic
 
 pytestmark = pytest.mark.service
 
@@ -30,6 +33,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("operations")
     config = yaml.safe_load((REPOSITORY / "deploy/local.yaml").read_text())
     args = config["applications"][0]["args"]
+    args["rectifier"]["max_queued_images"] = 4096
     args["observability"] = {"log_requests": True, "log_folder": str(folder), "traces": "file", "trace_share": 0.0}
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -100,6 +104,35 @@ def test_errors_past_rays_way_and_past_the_short_cut_have_the_id_once(service: A
         answer = httpx.post(f"{url}{path}", headers=headers, content=b"{}", timeout=30)
         assert answer.status_code in (400, 404)
         assert (answer.headers.get_list("x-request-id"), answer.json()["request_id"]) == (["mine"], "mine")
+
+
+def test_all_that_is_refused_is_counted_by_whomever(service: Any) -> None:
+    """By the replica, by HAProxy for it, and of a body before Ray reads it."""
+    url = service[0]
+
+    def refused(reason: str) -> float:
+        key = ("stn_refused_total", frozenset({"reason": reason}.items()))
+        return figures(httpx.get(f"{url}/metrics").text).get(key, 0.0)
+
+    before = refused("overloaded")
+    port = int(url.split("/")[2].rpartition(":")[2])
+    with traffic(Plan(port, "http", connections=160, images=64, rate=4000, seconds=3), known_digits()) as load:
+        records = load.wait()
+    answered = counts(records)
+    assert answered.wrong == answered.lost == 0
+    assert min(answered.right, answered.refused) > 50
+    by_haproxy = [one for one in records if one.status == 503 and "the queue is full" in one.said]
+    assert by_haproxy
+    assert len(by_haproxy) < answered.refused, "the replica refuses too"
+    assert httpx.post(f"{url}/v2/models/predict/infer", **binary(IMAGES), timeout=60).status_code == 200
+    assert refused("overloaded") - before == answered.refused
+
+    before = refused("too-large")
+    huge = httpx.post(
+        f"{url}/v1/predict", headers={"content-type": "image/png"}, content=b"x" * (33 * 2**20), timeout=60
+    )
+    assert huge.json()["request_id"] == huge.headers["x-request-id"]
+    assert (huge.status_code, refused("too-large") - before) == (413, 1)
 
 
 def test_readiness_ends_with_a_stage_and_comes_back_with_it(service: Any) -> None:

@@ -98,6 +98,30 @@ def test_rays_own_calls_are_refused_without_the_token(service: Service) -> None:
     assert refused >= 2, "one port of each replica"
 
 
+@pytest.mark.parametrize(
+    ("process", "calls"),
+    [
+        (
+            "gcs_server",
+            ["InternalKVGcsService/InternalKVPut", "JobInfoGcsService/AddJob", "NodeInfoGcsService/GetAllNodeInfo"],
+        ),
+        ("raylet", ["NodeManagerService/GetNodeStats", "NodeManagerService/CancelLocalTask"]),
+    ],
+)
+def test_rays_store_and_scheduler_refuse_without_the_token(service: Service, process: str, calls: list[str]) -> None:
+    """Who adds a job or reads the store of the cluster could run code in it."""
+    for call in calls:
+        refused = 0
+        for one in service.ports:
+            if one.process != process:
+                continue
+            with grpc.insecure_channel(f"127.0.0.1:{one.port}") as channel:
+                with pytest.raises(grpc.RpcError) as caught:
+                    channel.unary_unary(f"/ray.rpc.{call}")(b"", timeout=30)
+                refused += caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert refused == 1, f"{call}: the process has one port for such calls"
+
+
 def test_a_key_opens_both_ways_into_the_service(service: Service, digits: tuple[np.ndarray, np.ndarray]) -> None:
     image = digits[0][:1]
     picture = {"content": encoded(image[0]), "headers": {"content-type": "image/png"}}
