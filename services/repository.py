@@ -74,7 +74,10 @@ class Repository:
         return json_answer(await index(self._pipelines, only_ready))
 
     async def load(self, request: Request) -> Response:
-        as_it_is = not (await self._document(request)).get("parameters")
+        parameters = (await self._document(request)).get("parameters", {})
+        if not isinstance(parameters, dict):
+            raise BadBody(f"parameters: expected a JSON object, got {type(parameters).__name__}")
+        as_it_is = not parameters
         await check_loaded(self._pipelines, request.path_params["model"], as_it_is)
         return json_answer({})
 

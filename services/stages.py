@@ -62,7 +62,7 @@ class RectifyStage:
     """
 
     def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
+        self.engine = engine
         self._operations: dict[str, Callable[..., Columns]] = {
             "localize": self._localize,
             "rectify": self._rectify,
@@ -72,21 +72,21 @@ class RectifyStage:
         }
 
     def warm_up(self) -> None:
-        self._engine.warm_up()
+        self.engine.warm_up()
 
     def run(self, operation: Operation, columns: Columns) -> Columns:
         return _pick(self._operations, operation)(columns, **dict(operation.arguments))
 
     def _localize(self, columns: Columns) -> Columns:
-        return {"theta": np.asarray(self._engine.localize(columns["images"]))}
+        return {"theta": np.asarray(self.engine.localize(columns["images"]))}
 
     def _rectify(self, columns: Columns) -> Columns:
-        rectified, theta = self._engine.rectify(columns["images"])
+        rectified, theta = self.engine.rectify(columns["images"])
         return {"rectified": np.asarray(rectified), "theta": np.asarray(theta)}
 
     def _decide(self, columns: Columns, limits: str) -> Columns:
         """``limits`` is JSON of those that are not the bundle's own."""
-        made = self._engine.decide(columns["images"], self._engine.limits.changed(json.loads(limits)))
+        made = self.engine.decide(columns["images"], self.engine.limits.changed(json.loads(limits)))
         outputs = {"rectified": made.images, "theta": made.theta, "theta_applied": made.theta_applied}
         outputs["reason"] = made.decisions.reason
         if made.decisions.confidence is not None:
@@ -94,13 +94,13 @@ class RectifyStage:
         return {name: np.asarray(array) for name, array in outputs.items()}
 
     def _warp(self, columns: Columns) -> Columns:
-        return {"images": np.asarray(self._engine.warp(columns["images"], columns["theta"]))}
+        return {"images": np.asarray(self.engine.warp(columns["images"], columns["theta"]))}
 
     def _resize(self, columns: Columns) -> Columns:
         """Images at the rectified size, and not straightened."""
         images = columns["images"]
         return {
-            "images": np.asarray(self._engine.warp(images, identity(len(images)), self._engine.manifest.rectified_size))
+            "images": np.asarray(self.engine.warp(images, identity(len(images)), self.engine.manifest.rectified_size))
         }
 
 
@@ -108,16 +108,16 @@ class ClassifyStage:
     """Operation ``classify``: images -> label, probabilities."""
 
     def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
+        self.engine = engine
 
     def warm_up(self) -> None:
-        self._engine.warm_up()
+        self.engine.warm_up()
 
     def run(self, operation: Operation, columns: Columns) -> Columns:
         return _pick({"classify": self._classify}, operation)(columns)
 
     def _classify(self, columns: Columns) -> Columns:
-        label, probabilities = self._engine.classify(columns["images"])
+        label, probabilities = self.engine.classify(columns["images"])
         return {"label": np.asarray(label), "probabilities": np.asarray(probabilities)}
 
 
@@ -126,14 +126,26 @@ class PredictStage:
 
     def __init__(self, rectifier: Stage, classifier: Stage) -> None:
         self._rectifier, self._classifier = rectifier, classifier
+        self._engine = _common_engine(rectifier, classifier)
 
     def warm_up(self) -> None:
         self._rectifier.warm_up()
         self._classifier.warm_up()
 
     def run(self, operation: Operation, columns: Columns) -> Columns:
+        if operation.name == "rectify" and self._engine is not None:
+            return {
+                name: np.asarray(array) for name, array in self._engine.predict(columns["images"])._asdict().items()
+            }
         rectified = self._rectifier.run(operation, columns)
         return {**self._classifier.run(CLASSIFY, {"images": rectified["rectified"]}), **rectified}
+
+
+def _common_engine(rectifier: Stage, classifier: Stage) -> "Engine | None":
+    """The engine of both; None if they have not one and the same."""
+    if type(rectifier) is RectifyStage and type(classifier) is ClassifyStage and rectifier.engine is classifier.engine:
+        return rectifier.engine
+    return None
 
 
 class MapStage:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_core.backends import Backend, BackendName, load_backend
+from stn_core.backends import Backend, BackendName, Prediction, load_backend
 from stn_core.bundle import NETWORKS, Manifest, find_bundle, read_calibration, read_manifest
 from stn_core.confidence import Calibration, Evidence, reading_features, theta_features
 from stn_core.coverage import content_kept, mass
@@ -98,6 +98,14 @@ class Engine:
         """The straightened images and the theta that did it."""
         theta = self.localize(images)
         return self.warp(images, theta, self.manifest.rectified_size), theta
+
+    def predict(self, images: Images) -> Prediction:
+        """What ``rectify`` makes of the images, and ``classify`` of that; one image takes a shorter way."""
+        self._check(images, "localization", self.manifest.input_shape)
+        if len(images) == 1 and self._backend.alone is not None:
+            return self._backend.alone(images)
+        rectified, theta = self.rectify(images)
+        return Prediction(*self.classify(rectified), rectified, theta)
 
     @cached_property
     def limits(self) -> Limits:

@@ -16,7 +16,7 @@ BACKENDS: tuple[BackendName, ...] = ("onnx", "tensorflow")
 
 def engine_case(backend: BackendName, batch: int) -> Case:
     engine, images = _engine(backend), given("digits")[:batch]
-    return lambda: engine.classify(engine.rectify(images)[0]), batch
+    return lambda: engine.predict(images), batch
 
 
 @cache

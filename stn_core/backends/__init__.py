@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from stn_core.geometry import Size
@@ -17,12 +18,25 @@ BackendName = Literal["auto", "onnx", "tensorflow"]
 """``auto`` is ONNX Runtime where the bundle has the files for it, otherwise TensorFlow."""
 
 
+class Prediction(NamedTuple):
+    """What becomes of images: the label ``[N]``, probabilities ``[N, K]``, rectified images and theta of each."""
+
+    label: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    rectified: NDArray[Any]
+    theta: NDArray[np.float32]
+
+
 class Backend(Protocol):
     """The arithmetic behind an ``Engine``, which has checked the shapes. Images are uint8, or float32 in [0, 1]."""
 
     @property
     def networks(self) -> Sequence[str]:
         """Which of the bundle's networks it has."""
+
+    @property
+    def alone(self) -> Callable[[NDArray[Any]], Prediction] | None:
+        """Localizes, warps and classifies one image at once; None where there is no such way."""
 
     def localize(self, images: NDArray[Any]) -> NDArray[Any]:
         """The rectifying theta of each image, float32."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +13,41 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from stn_core import native
-from stn_core.bundle import Manifest
-from stn_core.errors import BadBundle
+from stn_core.backends import Prediction
+from stn_core.backends.alone import Alone, Session
+from stn_core.bundle import NETWORKS, Manifest
+from stn_core.errors import BadBundle, Unsupported
 from stn_core.geometry import Size
 from stn_core.transforms import compose
+
+logger = logging.getLogger(__name__)
 
 
 class Network:
     """A network with one input and one output, loaded twice: for batches of any size, and for one image.
 
     With the batch size known nothing is left to be worked out while it runs. One image is run in arrays that stay
-    bound to the session, of each thread its own: to hand arrays over would take a fifth of the time.
+    bound to the session, of each thread its own: handing arrays over would take a tenth of the time.
     """
 
-    def __init__(self, single: Any, batch: Any) -> None:
-        self._single, self._batch = single, batch
-        self._bound = _BoundArrays(single)
+    def __init__(self, file: bytes, single_options: Any, batch: Any) -> None:
+        self.file, self.single_options = file, single_options
+        self.single, self._batch = _session(file, single_options), batch
+        self._bound = _BoundArrays(self.single)
+
+    @property
+    def knows_its_shapes(self) -> bool:
+        """Whether it tells those for one image."""
+        return self._bound.found is not None
 
     def __call__(self, images: NDArray[Any]) -> NDArray[Any]:
         if len(images) != 1:
             return np.asarray(self._batch.run(None, {"images": images})[0])
         bound = self._bound
         if bound.found is None:
-            return np.asarray(self._single.run(None, {"images": images})[0])
+            return np.asarray(self.single.run(None, {"images": images})[0])
         np.copyto(bound.images, images)
-        self._single.run_with_iobinding(bound.binding)
+        self.single.run_with_iobinding(bound.binding)
         return bound.found.copy()
 
 
@@ -62,6 +73,7 @@ class OnnxBackend:
     def __init__(self, manifest: Manifest, networks: dict[str, Network], threads: int) -> None:
         self.networks = tuple(networks)
         self._manifest, self._named, self._threads = manifest, networks, threads
+        self.alone: Callable[[NDArray[Any]], Prediction] | None = _alone(manifest, networks)
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest, networks: Sequence[str], threads: int | None = None) -> OnnxBackend:
@@ -96,23 +108,27 @@ def _network(folder: Path, manifest: Manifest, network: str, threads: int) -> Ne
     # From bytes, so that nothing in the file can point to another one.
     file = (folder / name).read_bytes()
     try:
-        batch = _session(file, threads)
+        batch = _session(file, _options(threads))
         found = [one.name for one in batch.get_inputs()]
         if found != ["images"] or len(batch.get_outputs()) != 1:
             raise BadBundle(f"{folder / name}: expected one input, images, and one output, got the inputs {found}")
-        alone = threads if network == "localization" else 1
-        return Network(_session(file, alone, batch_side=batch.get_inputs()[0].shape[0]), batch)
+        options = _options(_threads_alone(network, threads), batch_side=batch.get_inputs()[0].shape[0])
+        return Network(file, options, batch)
     except BadBundle:
         raise
     except Exception as error:  # ONNX Runtime's own errors have no common base
         raise BadBundle(f"{folder / name} does not load: {str(error).splitlines()[0]}") from None
 
 
-def _session(file: bytes, threads: int, batch_side: object = None) -> Any:
-    """A session of ``threads`` threads; ``batch_side``, the name of the batch's side, fixes it to one image.
+def _threads_alone(network: str, threads: int) -> int:
+    """One image is done sooner than threads wake; of its networks the localization alone is worth more than one."""
+    return threads if network == "localization" else 1
 
-    Threads wait for more by spinning, in the way of the network that runs next: so they stop with a batch. One image is
-    done sooner than they wake; of its networks the localization alone is worth more than one thread.
+
+def _options(threads: int, batch_side: object = None) -> Any:
+    """Of a session of ``threads`` threads; ``batch_side``, the name of the batch's side, fixes it to one image.
+
+    Threads wait for more by spinning, in the way of the network that runs next: so they stop with a batch.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -122,7 +138,23 @@ def _session(file: bytes, threads: int, batch_side: object = None) -> Any:
         options.add_free_dimension_override_by_name(batch_side, 1)
     else:
         options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
+def _session(file: bytes, options: Any) -> Any:
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def _alone(manifest: Manifest, networks: dict[str, Network]) -> Alone | None:
+    """Both networks as one call for one image, where the bundle allows that."""
+    found = [networks[name] for name in NETWORKS if name in networks and networks[name].knows_its_shapes]
+    if len(found) < len(NETWORKS) or manifest.passes != 1 or manifest.theta_shape[1] != 3:
+        return None
+    try:
+        return Alone(manifest, *(Session(one.file, one.single_options, one.single) for one in found))
+    except (Unsupported, RuntimeError) as error:
+        logger.warning("single images take the longer way: %s", error)
+        return None
 
 
 def _to_float(images: NDArray[Any]) -> NDArray[Any]:

@@ -22,6 +22,7 @@ class TensorFlowBackend:
 
     def __init__(self, manifest: Manifest, networks: Mapping[str, Any]) -> None:
         self.networks = tuple(networks)
+        self.alone = None
         shapes = {"localization": manifest.input_shape, "classifier": manifest.rectified_shape}
         self._functions = {
             name: _compiled(_localizer(network, manifest) if name == "localization" else network, shapes[name])

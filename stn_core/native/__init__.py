@@ -107,7 +107,7 @@ def _check_images(images: NDArray[Any]) -> None:
 
 
 def _described(images: NDArray[Any]) -> tuple[Any, ...]:
-    return (_address(images), int(images.dtype == np.uint8), *images.shape[1:])
+    return (address(images), int(images.dtype == np.uint8), *images.shape[1:])
 
 
 class _Part(NamedTuple):
@@ -122,7 +122,7 @@ def _parts(theta: NDArray[Any], in_size: Size, out: NDArray[Any]) -> Iterable[_P
     """All at once where theta tells the places; splines in parts, as theirs are computed before they are read."""
     if theta.shape[2] == 3:
         min_w = 0.0 if theta.shape[1] == 2 else homography.MIN_DENOMINATOR
-        return (_Part(None, (_address(theta), min_w, None, None), out),)
+        return (_Part(None, (address(theta), min_w, None, None), out),)
     return _spline_parts(theta, in_size, out)
 
 
@@ -135,14 +135,14 @@ def _spline_parts(theta: NDArray[Any], in_size: Size, out: NDArray[Any]) -> Iter
             band = range(top, min(top + rows, out_size[0]))
             with np.errstate(invalid="ignore", over="ignore"):  # nothing of an image is at such a place
                 x, y = tps.pixel_places(theta[images], in_size, out_size, band)
-            yield _Part(images, (None, 0.0, _address(x), _address(y)), out[images, top : band.stop])
+            yield _Part(images, (None, 0.0, address(x), address(y)), out[images, top : band.stop])
 
 
 def _run(function: Any, source: tuple[Any, ...], out: NDArray[Any], threads: int, *more: float) -> None:
     """All rows of ``out [N, H, W, ...]``, in parts of whole images where there are enough of them."""
     count, height, width, *_ = out.shape
     rows = count * height
-    target = (_address(out), height, width)
+    target = (address(out), height, width)
     parts = 1 if threads == 1 else min(threads, out.size // MIN_VALUES_A_THREAD)
     if parts <= 1:
         _run_rows(function, source, target, (0, rows), more)
@@ -159,7 +159,8 @@ def _run_rows(
         raise MemoryError("no memory to warp images in")
 
 
-def _address(array: NDArray[Any]) -> int:
+def address(array: NDArray[Any]) -> int:
+    """Where the values of an array begin, for C."""
     if array.size and array.flags.carray:  # contiguous and writeable: a quarter of the time of the other way
         return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
     return int(array.__array_interface__["data"][0])
@@ -175,14 +176,33 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="warp")
 
 
+def library_path() -> str:
+    """The library in C, whether or not it is there."""
+    return str(resources.files(__name__) / LIBRARY)
+
+
+@cache
+def alone_library() -> Any:
+    """The functions of ``alone.c``, for ``stn_core.backends.alone``; Unsupported as for ``warp``."""
+    library = _library()
+    library.stn_session.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    library.stn_tensor.argtypes = [_POINTER, ctypes.c_size_t, _POINTER, ctypes.c_size_t]
+    library.stn_alone.argtypes = [_POINTER, _POINTER, ctypes.c_int, _POINTER]
+    for function in (library.stn_session, library.stn_tensor):
+        function.restype = _POINTER
+    for function in (library.stn_release_session, library.stn_release_tensor):
+        function.argtypes, function.restype = [_POINTER], None
+    library.stn_problem.restype = ctypes.c_char_p
+    return library
+
+
 @cache
 def _library() -> Any:
-    path = resources.files(__name__) / LIBRARY
     images: list[Any] = [_POINTER, ctypes.c_int, *[_INTEGER] * 3]
     places: list[Any] = [_POINTER, ctypes.c_float, _POINTER, _POINTER]
     rows: list[Any] = [_POINTER, *[_INTEGER] * 4]
     try:
-        library = ctypes.CDLL(str(path))
+        library = ctypes.CDLL(library_path())
         library.stn_warp.argtypes = images + places + rows + [ctypes.c_float]
         library.stn_reduce.argtypes = images + rows
         library.stn_inside.argtypes = [_INTEGER, _INTEGER, *places, *rows]

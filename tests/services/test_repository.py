@@ -82,6 +82,9 @@ async def test_load_says_whether_the_model_is_there(half_ready: httpx.AsyncClien
     waiting = await half_ready.post("/v2/repository/models/predict/load")
     assert "model predict: the classifier is not ready yet" in problem(waiting, 503, "unavailable")
     assert waiting.headers["retry-after"] == "1"
+    for odd in (None, [], False, 0, ""):
+        refused = await half_ready.post("/v2/repository/models/rectify/load", json={"parameters": odd})
+        assert "expected a JSON object" in problem(refused, 400, "bad-body")
     foreign = await half_ready.post("/v2/repository/models/rectify/load", json={"parameters": {"config": "{}"}})
     assert "deploy the service with another bundle" in problem(foreign, 501, "unsupported")
     problem(await half_ready.post("/v2/repository/models/nobody/load"), 404, "unknown-model")
