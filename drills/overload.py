@@ -2,10 +2,10 @@
 
     make drills PARTS=overload              60 s of overload; OVERLOAD_S=20 for others
 
-The most that it answers is measured first (closed loops of few connections and of more), and its usual latency at a third of that. Then requests fall
-due at ten times that rate whether or not it keeps up, and none is sent twice; beside them a few callers use the SDK,
-which comes again when it is told to. At last the third again, to see how soon it is as quick as before. The service
-has half of the cores and the load the other half: clients bring machines of their own.
+The most that it answers is measured first, in closed loops of few connections and of more, and its usual latency at a
+third of that. Then requests fall due at ten times that rate whether or not it keeps up, and none is sent twice; beside
+them a few callers use the SDK, which comes again when it is told to. At last the third again, to see how soon it is as
+quick as before. The service has half of the cores and the load the other half: clients bring machines of their own.
 """
 
 from __future__ import annotations
