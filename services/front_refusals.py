@@ -1,4 +1,4 @@
-"""HAProxy refuses what a replica would: a refusal costs it a hundredth of what it costs a process of Python.
+"""HAProxy refuses what a replica would: it costs less than half, and leaves the replica's process to its work.
 
 A replica whose queue is full says in the header ``FULL`` of its refusal for how many ms, which is until a quarter of
 the work in it is done. For so long HAProxy refuses by itself what asks for the same path, once each replica has said

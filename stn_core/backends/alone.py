@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stn_core import homography, native
 from stn_core.backends import Prediction
 from stn_core.bundle import Manifest
+from stn_core.errors import BadBundle
 
 _OPENING = threading.Lock()
 """Options that are registered are those of the session that is opened next."""
@@ -47,7 +48,7 @@ class Session:
         (given,), (made,) = plain.get_inputs(), plain.get_outputs()
         self.names = given.name.encode(), made.name.encode()
         self.shapes: tuple[tuple[int, ...], tuple[int, ...]] = (tuple(given.shape), tuple(made.shape))
-        self._library = native.alone_library()
+        self._library = native.library()
         with _OPENING:
             options.register_custom_ops_library(str(native.library_path()))
             self.address = self._library.stn_session(file, len(file))
@@ -63,6 +64,15 @@ class Alone:
     """Both networks and the sampler for one image; each thread has arrays of its own."""
 
     def __init__(self, manifest: Manifest, localization: Session, classifier: Session) -> None:
+        """BadBundle if the networks are not of the manifest's shapes: C counts on them."""
+        numbers = manifest.theta_shape[0] * manifest.theta_shape[1]
+        expected = (
+            ((1, *manifest.input_shape), (1, numbers)),
+            ((1, *manifest.rectified_shape), (1, len(manifest.classes))),
+        )
+        found = (localization.shapes, classifier.shapes)
+        if found != expected:
+            raise BadBundle(f"networks: expected inputs and outputs of the shapes {expected}, got {found}")
         self._sessions = localization, classifier
         self._manifest = manifest
         self._here = threading.local()
@@ -79,7 +89,7 @@ class _Arrays:
     """The arrays and tensors of one thread."""
 
     def __init__(self, manifest: Manifest, localization: Session, classifier: Session) -> None:
-        self._library = native.alone_library()
+        self._library = native.library()
         self._sessions = localization, classifier  # which outlive these tensors
         self._kept: list[NDArray[np.float32]] = []
         self._tensors: list[int] = []

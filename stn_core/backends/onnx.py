@@ -16,7 +16,7 @@ from stn_core import native
 from stn_core.backends import Prediction
 from stn_core.backends.alone import Alone, Session
 from stn_core.bundle import NETWORKS, Manifest
-from stn_core.errors import BadBundle, Unsupported
+from stn_core.errors import BadBundle
 from stn_core.geometry import Size
 from stn_core.transforms import compose
 
@@ -128,7 +128,8 @@ def _threads_alone(network: str, threads: int) -> int:
 def _options(threads: int, batch_side: object = None) -> Any:
     """Of a session of ``threads`` threads; ``batch_side``, the name of the batch's side, fixes it to one image.
 
-    Threads wait for more by spinning, in the way of the network that runs next: so they stop with a batch.
+    Threads wait for more by spinning, in the way of the network that runs next: so they stop with a batch. One pool for
+    both would do without, but ONNX Runtime then refuses all sessions of the process that are not of that pool.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -152,7 +153,7 @@ def _alone(manifest: Manifest, networks: dict[str, Network]) -> Alone | None:
         return None
     try:
         return Alone(manifest, *(Session(one.file, one.single_options, one.single) for one in found))
-    except (Unsupported, RuntimeError) as error:
+    except Exception as error:  # whatever it is, single images can go step by step
         logger.warning("single images take the longer way: %s", error)
         return None
 

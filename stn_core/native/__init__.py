@@ -56,7 +56,7 @@ def warp(
     fill = fill_fraction * 255 if images.dtype == np.uint8 else fill_fraction
     for part in _parts(theta, in_size, out):
         source = (*_described(images if part.images is None else images[part.images]), *part.places)
-        _run(_library().stn_warp, source, part.out, threads, fill)
+        _run(library().stn_warp, source, part.out, threads, fill)
     return out
 
 
@@ -71,7 +71,7 @@ def inside(theta: NDArray[Any], in_size: Size, size: Size | None = None, threads
         check_sides(sides)
     out = np.empty((len(theta), *(size or in_size)), np.bool_)
     for part in _parts(theta, in_size, out):
-        _run(_library().stn_inside, (*in_size, *part.places), part.out, threads)
+        _run(library().stn_inside, (*in_size, *part.places), part.out, threads)
     return out
 
 
@@ -88,7 +88,7 @@ def reduced(images: NDArray[Any], size: Size, threads: int = 1) -> NDArray[Any]:
         return images
     images = np.ascontiguousarray(images)
     out = np.empty((len(images), *size, images.shape[3]), images.dtype)
-    _run(_library().stn_reduce, _described(images), out, threads)
+    _run(library().stn_reduce, _described(images), out, threads)
     return out
 
 
@@ -181,10 +181,8 @@ def library_path() -> str:
     return str(resources.files(__name__) / LIBRARY)
 
 
-@cache
-def alone_library() -> Any:
-    """The functions of ``alone.c``, for ``stn_core.backends.alone``; Unsupported as for ``warp``."""
-    library = _library()
+def _declare_alone(library: Any) -> None:
+    """The functions of ``alone.c``, which ``stn_core.backends.alone`` calls."""
     library.stn_session.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     library.stn_tensor.argtypes = [_POINTER, ctypes.c_size_t, _POINTER, ctypes.c_size_t]
     library.stn_alone.argtypes = [_POINTER, _POINTER, ctypes.c_int, _POINTER]
@@ -193,23 +191,24 @@ def alone_library() -> Any:
     for function in (library.stn_release_session, library.stn_release_tensor):
         function.argtypes, function.restype = [_POINTER], None
     library.stn_problem.restype = ctypes.c_char_p
-    return library
 
 
 @cache
-def _library() -> Any:
+def library() -> Any:
+    """The functions in C; Unsupported where the package was installed without a compiler."""
     images: list[Any] = [_POINTER, ctypes.c_int, *[_INTEGER] * 3]
     places: list[Any] = [_POINTER, ctypes.c_float, _POINTER, _POINTER]
     rows: list[Any] = [_POINTER, *[_INTEGER] * 4]
     try:
-        library = ctypes.CDLL(library_path())
-        library.stn_warp.argtypes = images + places + rows + [ctypes.c_float]
-        library.stn_reduce.argtypes = images + rows
-        library.stn_inside.argtypes = [_INTEGER, _INTEGER, *places, *rows]
+        found = ctypes.CDLL(library_path())
+        found.stn_warp.argtypes = images + places + rows + [ctypes.c_float]
+        found.stn_reduce.argtypes = images + rows
+        found.stn_inside.argtypes = [_INTEGER, _INTEGER, *places, *rows]
+        _declare_alone(found)
     except (OSError, AttributeError):
         raise Unsupported(
             "the sampler in C is missing or older than the package, which needs a C compiler when it is installed: "
             "install one (gcc), and the package again"
         ) from None
-    library.stn_inside.restype = None
-    return library
+    found.stn_inside.restype = None
+    return found

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stn_core.backends.alone import Alone
 from stn_core.bundle import write_bundle
 from stn_core.classifiers import build_classifier
 from stn_core.datasets import Dataset
 from stn_core.engine import Engine
+from stn_core.errors import BadBundle
 from stn_core.localization import build_localization
 from stn_core.recipes import load_recipe
 
@@ -118,6 +120,13 @@ def test_bundles_of_all_kinds(
         images = (images * 255).astype(np.uint8) if dtype == np.uint8 else images.astype(np.float32)
         for image in images:
             check(engine, image[None])
+
+
+def test_networks_of_other_shapes_than_the_manifest_says_are_not_run(engine: Engine) -> None:
+    alone: Any = engine._backend.alone
+    for odd in ({"input_shape": (28, 29, 1)}, {"rectified_size": (29, 28)}, {"classes": ["a", "b"]}):
+        with pytest.raises(BadBundle, match="expected inputs and outputs of the shapes"):
+            Alone(engine.manifest.model_copy(update=odd), *alone._sessions)
 
 
 def test_with_one_network_there_is_no_such_way() -> None:

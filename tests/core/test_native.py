@@ -208,7 +208,7 @@ def test_what_it_cannot_warp_is_refused() -> None:
 
 def test_without_a_compiler_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "LIBRARY", "none.so")
-    native._library.cache_clear()
+    native.library.cache_clear()
     with pytest.raises(Unsupported, match="install one"):
         native.warp(np.zeros((1, 4, 4, 1), np.uint8), identity_like((2, 3), 1))
-    native._library.cache_clear()
+    native.library.cache_clear()
