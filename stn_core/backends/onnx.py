@@ -44,7 +44,7 @@ class Network:
         if len(images) != 1:
             return np.asarray(self._batch.run(None, {"images": images})[0])
         bound = self._bound
-        if bound.found is None:
+        if bound.found is None or bound.images.shape != images.shape:  # which ONNX Runtime will not have
             return np.asarray(self.single.run(None, {"images": images})[0])
         np.copyto(bound.images, images)
         self.single.run_with_iobinding(bound.binding)
